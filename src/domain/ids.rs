@@ -161,7 +161,18 @@ mod tests {
 
     #[test]
     fn a_gid_has_one_spelling() {
-        for text in ["", "a", "a.0.1-1", "a.0.1-1.x", "a.0.1.1", "a.0.01-1.1", "a.+0.1-1.1", "a.0.1-1.1.1", "a b.0.1-1.1", "a.65536.1-1.1"] {
+        for text in [
+            "",
+            "a",
+            "a.0.1-1",
+            "a.0.1-1.x",
+            "a.0.1.1",
+            "a.0.01-1.1",
+            "a.+0.1-1.1",
+            "a.0.1-1.1.1",
+            "a b.0.1-1.1",
+            "a.65536.1-1.1",
+        ] {
             assert!(text.parse::<Gid>().is_err(), "{text} was taken for a gid");
         }
     }

@@ -18,7 +18,8 @@ mod tests {
 
     #[test]
     fn it_doubles_up_to_the_ceiling() {
-        let delay = |retry| backoff(NonZeroU32::new(retry).unwrap(), Duration::from_millis(100), Duration::from_secs(60));
+        let delay =
+            |retry| backoff(NonZeroU32::new(retry).unwrap(), Duration::from_millis(100), Duration::from_secs(60));
         assert_eq!(delay(1), Duration::from_millis(100));
         assert_eq!(delay(2), Duration::from_millis(200));
         assert_eq!(delay(10), Duration::from_millis(51_200));

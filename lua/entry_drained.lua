@@ -1,0 +1,42 @@
+#!lua flags=allow-oom
+--[[ entry_drained: the records hold these entries' orders durably; forget them here.
+
+Why      entry, outcome and details go together, and the units are counted as archived in the same step: at every
+         moment an order is either here or in the archived sum, never in both and never in neither.
+         Repeating it changes nothing: only an entry that still has its outcome is counted.
+KEYS[1]  stock hash: <sku>:archived (units sold whose orders are in the records)
+KEYS[2]  intake stream
+KEYS[3]  outcome hash
+KEYS[4]  detail hash
+KEYS[5]  finished stream
+ARGV[1]  'notices entries details', three counts
+ARGV[2..] ids of the notices in the finished stream
+         then for each entry: entry id, how many SKUs follow, then for each SKU: sku, units sold in this entry
+         then the fields of the detail hash
+Slot     {sale/partition}, all keys
+Returns  entries forgotten by this call
+Cost     O(notices + entries + details)
+]]
+local counts = {}
+for number in string.gmatch(ARGV[1], '%d+') do counts[#counts + 1] = tonumber(number) end
+local notices, entries, details = unpack(counts)
+local archived, gone = {}, {}
+local at = 2 + notices
+for _ = 1, entries do
+  local id, skus = ARGV[at], tonumber(ARGV[at + 1])
+  if redis.call('HDEL', KEYS[3], id) == 1 then
+    gone[#gone + 1] = id
+    for i = at + 2, at + 1 + 2 * skus, 2 do
+      archived[ARGV[i]] = (archived[ARGV[i]] or 0) + tonumber(ARGV[i + 1])
+    end
+  end
+  at = at + 2 + 2 * skus
+end
+for sku, units in pairs(archived) do redis.call('HINCRBY', KEYS[1], sku .. ':archived', units) end
+if #gone > 0 then redis.call('XDEL', KEYS[2], unpack(gone)) end
+if details > 0 then redis.call('HDEL', KEYS[4], unpack(ARGV, at, at + details - 1)) end
+if notices > 0 then
+  redis.call('XACK', KEYS[5], 'records', unpack(ARGV, 2, 1 + notices))
+  redis.call('XDEL', KEYS[5], unpack(ARGV, 2, 1 + notices))
+end
+return #gone

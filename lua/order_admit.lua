@@ -1,0 +1,138 @@
+#!lua
+--[[ order_admit: decide a batch of order requests; take the units of those that win.
+
+Why      stock, the buyer's limit, the replay of an earlier answer and the two-phase message change in one step, or
+         two buyers see the last unit, or a unit is taken for an order that nobody will ever make.
+KEYS[1]  sale hash: status, opens_ms, closes_ms, limit, version
+KEYS[2]  stock hash: <sku>:available, <sku>:reserved (units)
+KEYS[3]  requests hash: digest of the idempotency key -> body digest (8 bytes) .. <entry id>.<index>
+KEYS[4]  buyers hash: buyer -> units held or bought
+KEYS[5]  intake stream: one entry = this batch's admitted orders
+KEYS[6]  outcome hash: entry id -> one character an order, '.' = not ended
+ARGV[1]  node, the consumer that will deliver
+ARGV[2]  n, order requests in the batch
+ARGV[3]  m, different SKUs in the batch
+ARGV[4]  items, packed: for each request a byte (how many), then for each item u16 (which SKU, from 1), u32 (quantity)
+ARGV[5]  '1' if a batch of nothing but replays must still write, so that WAIT has something to wait for; else '0'
+ARGV[6..] m SKUs, then n key digests ('' = no key), n body digests, n buyers, n frames (what the entry keeps)
+Slot     {sale/partition}, all keys
+Returns  {codes, entry id or '', settings version, address of the 1st replay, of the 2nd, …}
+         codes, one letter a request: A admitted (its index in the entry: how many A came before), R replayed,
+         K key reused, N not open, P paused, C closed, U unknown SKU, L limit reached, S sold out
+Errors   NOSALE: there is no such sale (a caller's mistake, not an outcome)
+Cost     O(n) with a dozen commands a batch; a losing request costs its two look-ups and writes nothing
+]]
+local node, n, m = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local items, must_write = ARGV[4], ARGV[5] == '1'
+local skus = 5
+local keys = skus + m
+local digests, buyers, frames = keys + n, keys + 2 * n, keys + 3 * n
+
+local sale = redis.call('HMGET', KEYS[1], 'status', 'opens_ms', 'closes_ms', 'limit', 'version')
+if not sale[1] then return redis.error_reply('NOSALE ' .. KEYS[1]) end
+local time = redis.call('TIME')  -- one clock for all nodes: nobody opens a sale early
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local limit = tonumber(sale[4])
+local closed_code
+if sale[1] == 'closed' or now_ms >= tonumber(sale[3]) then closed_code = 'C'
+elseif sale[1] == 'paused' then closed_code = 'P'
+elseif now_ms < tonumber(sale[2]) then closed_code = 'N' end
+
+local fields = {}
+for i = 1, m do
+  fields[2 * i - 1] = ARGV[skus + i] .. ':available'
+  fields[2 * i] = ARGV[skus + i] .. ':reserved'
+end
+local stock = redis.call('HMGET', KEYS[2], unpack(fields))
+local available, reserved = {}, {}
+for i = 1, m do
+  available[i], reserved[i] = tonumber(stock[2 * i - 1]), tonumber(stock[2 * i])
+end
+local earlier = redis.call('HMGET', KEYS[3], unpack(ARGV, keys + 1, keys + n))
+local held = redis.call('HMGET', KEYS[4], unpack(ARGV, buyers + 1, buyers + n))
+
+local codes, replays, written = {}, {}, {}
+local fresh, units_of = {}, {}  -- what this batch itself has decided so far
+local winners, at = 0, 1
+local requests_new, buyers_new = {}, {}
+for i = 1, n do
+  local key, buyer = ARGV[keys + i], ARGV[buyers + i]
+  local first = at + 1
+  at = first + 6 * string.byte(items, at)
+  local replay = key ~= '' and (fresh[key] or earlier[i])
+  if replay then  -- before the window and the stock: whoever won hears so, also after sell-out
+    if string.sub(replay, 1, 8) ~= ARGV[digests + i] then
+      codes[i] = 'K'
+    else
+      codes[i] = 'R'
+      replays[#replays + 1] = string.sub(replay, 9)
+    end
+  elseif closed_code then
+    codes[i] = closed_code
+  else
+    local units, code = 0, 'A'
+    for j = first, at - 1, 6 do
+      local sku, quantity = struct.unpack('>HI4', items, j)
+      units = units + quantity
+      if not available[sku] then code = 'U' break end
+      if available[sku] < quantity then code = 'S' end
+    end
+    local total = (units_of[buyer] or tonumber(held[i]) or 0) + units
+    if code ~= 'U' and limit > 0 and total > limit then code = 'L' end
+    codes[i] = code
+    if code == 'A' then
+      for j = first, at - 1, 6 do
+        local sku, quantity = struct.unpack('>HI4', items, j)
+        available[sku] = available[sku] - quantity
+        reserved[sku] = reserved[sku] + quantity
+      end
+      units_of[buyer] = total
+      if key ~= '' then
+        -- The entry's id is not known yet: the index stands alone until the entry is written.
+        fresh[key] = ARGV[digests + i] .. winners
+        requests_new[#requests_new + 1] = key
+        requests_new[#requests_new + 1] = fresh[key]
+      end
+      winners = winners + 1
+      written[winners] = ARGV[frames + i]
+    end
+  end
+end
+
+local id = ''
+if winners > 0 then
+  -- Checks end here, writes begin: a script has no rollback.
+  id = redis.call('XADD', KEYS[5], '*', 'v1', table.concat(written))
+  redis.call('XCLAIM', KEYS[5], 'delivery', node, 0, id, 'FORCE', 'JUSTID')
+  redis.call('HSET', KEYS[6], id, string.rep('.', winners))
+  if #requests_new > 0 then
+    for i = 2, #requests_new, 2 do
+      local request = requests_new[i]
+      requests_new[i] = string.sub(request, 1, 8) .. id .. '.' .. string.sub(request, 9)
+    end
+    redis.call('HSET', KEYS[3], unpack(requests_new))
+  end
+  for buyer, total in pairs(units_of) do
+    buyers_new[#buyers_new + 1] = buyer
+    buyers_new[#buyers_new + 1] = total
+  end
+  redis.call('HSET', KEYS[4], unpack(buyers_new))
+  local stock_new = {}
+  for i = 1, m do
+    if available[i] then
+      stock_new[#stock_new + 1] = fields[2 * i - 1]
+      stock_new[#stock_new + 1] = string.format('%.0f', available[i])
+      stock_new[#stock_new + 1] = fields[2 * i]
+      stock_new[#stock_new + 1] = string.format('%.0f', reserved[i])
+    end
+  end
+  redis.call('HSET', KEYS[2], unpack(stock_new))
+elseif must_write and #replays > 0 then
+  redis.call('HINCRBY', KEYS[1], 'replays', #replays)
+end
+local reply = { table.concat(codes), id, sale[5] }
+for i, replay in ipairs(replays) do
+  -- A replay of this very batch carries its index alone.
+  reply[3 + i] = string.find(replay, '.', 1, true) and replay or (id .. '.' .. replay)
+end
+return reply

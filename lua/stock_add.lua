@@ -1,0 +1,38 @@
+#!lua
+--[[ stock_add: add units of a SKU while it sells, or withdraw some, exactly once.
+
+Why      an operator who hears nothing asks again; the second ask must hear the first answer and move no stock.
+KEYS[1]  sale hash
+KEYS[2]  stock hash: <sku>:loaded, <sku>:available (units)
+KEYS[3]  changes hash: request id -> '<sku> <units asked> <units changed>'
+ARGV[1]  request id
+ARGV[2]  sku
+ARGV[3]  units, an integer; negative withdraws, down to zero available
+ARGV[4]  most units that a SKU may have been loaded with
+Slot     {sale/partition}, all keys
+Returns  {CHANGED | DUPLICATE, units changed} | {REUSED} (that id asked for something else) | {CLOSED} | {TOOMANY}
+         | {NOSALE} | {NOSKU} (a new SKU must start with a positive number)
+Cost     O(1)
+]]
+local request, sku, units = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return { 'NOSALE' } end
+local earlier = redis.call('HGET', KEYS[3], request)
+if earlier then
+  local earlier_sku, asked, changed = string.match(earlier, '^(%S+) (%S+) (%S+)$')
+  if earlier_sku == sku and asked == ARGV[3] then return { 'DUPLICATE', tonumber(changed) } end
+  return { 'REUSED' }
+end
+if status == 'closed' then return { 'CLOSED' } end
+local stock = redis.call('HMGET', KEYS[2], sku .. ':loaded', sku .. ':available')
+local known = stock[1] and true or false
+if not known and units <= 0 then return { 'NOSKU' } end
+local loaded, available = tonumber(stock[1] or 0), tonumber(stock[2] or 0)
+local changed = math.max(units, -available)
+if loaded + changed > tonumber(ARGV[4]) then return { 'TOOMANY' } end
+-- Checks end here, writes begin.
+redis.call('HSET', KEYS[3], request, string.format('%s %s %.0f', sku, ARGV[3], changed))
+if not known then redis.call('HSET', KEYS[2], sku .. ':reserved', 0, sku .. ':sold', 0, sku .. ':archived', 0) end
+redis.call('HINCRBY', KEYS[2], sku .. ':loaded', string.format('%.0f', changed))
+redis.call('HINCRBY', KEYS[2], sku .. ':available', string.format('%.0f', changed))
+return { 'CHANGED', changed }

@@ -1,0 +1,169 @@
+//! One keep-alive connection to an order endpoint, one call at a time.
+//!
+//! Each delivery worker holds one of these: no pool, no lock, and the number of workers is the bound on concurrency.
+
+use crate::domain::sale::Endpoint;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::header::HeaderValue;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Longest answer of an order endpoint that is read; a hundred results of bulk mode fit many times.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// A call that brought no answer: nobody knows if the order exists.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no answer within {0} ms")]
+    Timeout(u64),
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    #[error("the answer is longer than {ANSWER_BYTES_MAX} bytes, or broke off: {0}")]
+    Body(String),
+}
+
+/// Where to call, taken apart once.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub endpoint: Endpoint,
+    host: String,
+    port: u16,
+    tls: bool,
+    authority: HeaderValue,
+    /// Path with the endpoint's own query, ending in `?` or `&`: the call's parameters follow.
+    path: String,
+}
+
+impl Target {
+    /// `None` for a URL that [`Endpoint::check`] would not have passed.
+    pub fn new(endpoint: Endpoint) -> Option<Self> {
+        let url = url::Url::parse(&endpoint.url).ok()?;
+        let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let authority = match url.port() {
+            Some(port) => format!("{}:{port}", url.host_str()?),
+            None => url.host_str()?.to_owned(),
+        };
+        let path = match url.query() {
+            Some(query) => format!("{}?{query}&", url.path()),
+            None => format!("{}?", url.path()),
+        };
+        Some(Self {
+            host,
+            port: url.port_or_known_default()?,
+            tls: url.scheme() == "https",
+            authority: HeaderValue::from_str(&authority).ok()?,
+            path,
+            endpoint,
+        })
+    }
+}
+
+/// What one call carries besides its body.
+pub struct Headers {
+    pub query: String,
+    pub idempotency_key: Option<HeaderValue>,
+    pub traceparent: Option<HeaderValue>,
+}
+
+pub struct Connection {
+    target: Arc<Target>,
+    sender: Option<http1::SendRequest<Full<Bytes>>>,
+}
+
+impl Connection {
+    pub fn new(target: Arc<Target>) -> Self {
+        Self { target, sender: None }
+    }
+
+    /// Posts `body`; the answer's status and body. One limit for everything, from connecting to the last byte.
+    pub async fn post(&mut self, headers: Headers, body: Vec<u8>) -> Result<(StatusCode, Bytes), Error> {
+        let timeout_ms = self.target.endpoint.timeout_ms;
+        match tokio::time::timeout(Duration::from_millis(timeout_ms), self.try_post(headers, body)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                self.sender = None;
+                Err(error)
+            }
+            Err(_) => {
+                self.sender = None; // an answer that comes later must not be taken for the next call's
+                Err(Error::Timeout(timeout_ms))
+            }
+        }
+    }
+
+    async fn try_post(&mut self, headers: Headers, body: Vec<u8>) -> Result<(StatusCode, Bytes), Error> {
+        // A kept connection may have been closed meanwhile; that is known before anything is sent.
+        let kept = match self.sender.take() {
+            Some(mut sender) => sender.ready().await.is_ok().then_some(sender),
+            None => None,
+        };
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => self.connect().await?,
+        };
+        let mut request = Request::post(format!("{}{}", self.target.path, headers.query))
+            .header(hyper::header::HOST, &self.target.authority)
+            .header(hyper::header::CONTENT_TYPE, "application/json");
+        if let Some(key) = headers.idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        if let Some(traceparent) = headers.traceparent {
+            request = request.header("traceparent", traceparent);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| Error::Connect(error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(|error| Error::Broken(error.to_string()))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| Error::Body(error.to_string()))?
+            .to_bytes();
+        self.sender = Some(sender);
+        Ok((status, body))
+    }
+
+    async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, Error> {
+        let refused = |error: &dyn std::fmt::Display| Error::Connect(error.to_string());
+        let stream =
+            TcpStream::connect((self.target.host.as_str(), self.target.port)).await.map_err(|error| refused(&error))?;
+        let _ = stream.set_nodelay(true);
+        if self.target.tls {
+            let name =
+                rustls_pki_types::ServerName::try_from(self.target.host.clone()).map_err(|error| refused(&error))?;
+            let stream = TLS.connect(name, stream).await.map_err(|error| refused(&error))?;
+            handshake(TokioIo::new(stream)).await
+        } else {
+            handshake(TokioIo::new(stream)).await
+        }
+    }
+}
+
+async fn handshake<S>(stream: S) -> Result<http1::SendRequest<Full<Bytes>>, Error>
+where
+    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(stream).await.map_err(|error| Error::Connect(error.to_string()))?;
+    tokio::spawn(async move {
+        let _ = connection.await; // its end is seen by the sender
+    });
+    Ok(sender)
+}
+
+/// Mozilla's roots, as the Redis and database drivers here use them.
+static TLS: LazyLock<tokio_rustls::TlsConnector> = LazyLock::new(|| {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks the default versions of TLS")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+});

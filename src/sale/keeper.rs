@@ -1,0 +1,459 @@
+//! The keeper owns what this node has in flight for one sale: which entries, what became of their orders, when to try
+//! again, and whether the leases still hold. One task, no locks.
+//!
+//! Ends of orders are gathered like admissions: while one finish script runs the next ones gather. An entry whose
+//! orders have not all ended is written after a short linger, so that most entries are written once.
+
+use super::delivery::{Delivery, Verdict};
+use super::waiters::Ended;
+use super::{Entry, Job, Sale};
+use crate::domain::ids::EntryId;
+use crate::domain::order::Status;
+use crate::domain::retry::backoff;
+use crate::store::orders::{Address, Detail, Finish, Sums, status_of};
+use crate::store::redis::Redis;
+use metrics::counter;
+use redis::aio::ConnectionManager;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+
+/// How long an ended order waits for the others of its entry.
+const LINGER: Duration = Duration::from_millis(20);
+/// Most entries of one finish script.
+const ENTRIES_MAX: usize = 128;
+/// Most details of one finish script: they pass through Lua's stack.
+const DETAILS_MAX: usize = 1000;
+/// Pause before a finish script without an answer is sent again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Entries whose lease is renewed by one script.
+const RENEW_MAX: usize = 200;
+
+pub enum Message {
+    /// A batch was admitted by this node.
+    Accepted(Arc<Entry>),
+    /// A batch was taken over, with its outcome so far; its open orders as jobs with the delay until they are due.
+    TakenOver {
+        entry: Arc<Entry>,
+        outcome: String,
+        jobs: Vec<(Job, Duration)>,
+    },
+    Answered(Job, Verdict),
+    /// Write what has ended and let go of the rest; told when that is done.
+    HandOver(oneshot::Sender<()>),
+}
+
+/// One entry of this node.
+struct Held {
+    entry: Arc<Entry>,
+    /// Its outcome as Redis has it, as far as we know: `.`, `s` or `f` an order.
+    written: Vec<u8>,
+    /// Orders that ended and are not written yet.
+    ended: Vec<EndedOrder>,
+    since: Instant,
+    /// Somebody waits for one of its orders: no lingering.
+    urgent: bool,
+    queued: bool,
+}
+
+struct EndedOrder {
+    index: u16,
+    created: bool,
+    attempts: u32,
+    message: Option<String>,
+}
+
+/// A job and when it is due; the heap gives the earliest first.
+struct Due(Instant, Job);
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.0.cmp(&self.0)
+    }
+}
+
+pub struct Keeper {
+    sale: Arc<Sale>,
+    redis: Arc<Redis>,
+    node: Arc<str>,
+    delivery: Delivery,
+    lane: ConnectionManager,
+    held: HashMap<EntryId, Held>,
+    /// Entries with unwritten ends, oldest first, and when to write them at the latest.
+    dirty: VecDeque<(Instant, EntryId)>,
+    due: BinaryHeap<Due>,
+    /// Tries that failed since the last note of them.
+    unnoted: Vec<(Address, Duration, Detail)>,
+    renew_at: Instant,
+    /// Told when entries have come to an end: the reconciler has work.
+    finished: Arc<Notify>,
+}
+
+impl Keeper {
+    pub fn new(sale: Arc<Sale>, redis: Arc<Redis>, node: Arc<str>, delivery: Delivery, finished: Arc<Notify>) -> Self {
+        let renew_at = Instant::now() + sale.limits.lease / 3;
+        Self {
+            lane: redis.lane(),
+            sale,
+            redis,
+            node,
+            delivery,
+            held: HashMap::new(),
+            dirty: VecDeque::new(),
+            due: BinaryHeap::new(),
+            unnoted: Vec::new(),
+            renew_at,
+            finished,
+        }
+    }
+
+    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        let mut messages = Vec::with_capacity(1024);
+        loop {
+            tokio::select! {
+                received = inbox.recv_many(&mut messages, 1024) => if received == 0 { return },
+                () = tokio::time::sleep_until(self.wake_at()) => {}
+            }
+            for message in messages.drain(..) {
+                match message {
+                    Message::Accepted(entry) => {
+                        let outcome = vec![b'.'; entry.orders.len()];
+                        self.hold(entry, outcome);
+                    }
+                    Message::TakenOver { entry, outcome, jobs } => self.take_over(entry, outcome, jobs),
+                    Message::Answered(job, verdict) => self.answered(job, verdict),
+                    Message::HandOver(done) => {
+                        self.hand_over().await;
+                        let _ = done.send(());
+                    }
+                }
+            }
+            self.call_due();
+            self.note_retries().await;
+            self.write_ended().await;
+            if Instant::now() >= self.renew_at {
+                self.renew().await;
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let mut at = self.renew_at;
+        if let Some((linger, _)) = self.dirty.front() {
+            at = at.min(*linger);
+        }
+        if let Some(due) = self.due.peek() {
+            at = at.min(due.0);
+        }
+        at
+    }
+
+    fn hold(&mut self, entry: Arc<Entry>, written: Vec<u8>) {
+        let held = Held {
+            entry: entry.clone(),
+            written,
+            ended: Vec::new(),
+            since: Instant::now(),
+            urgent: false,
+            queued: false,
+        };
+        self.held.insert(entry.id, held);
+    }
+
+    fn take_over(&mut self, entry: Arc<Entry>, outcome: String, jobs: Vec<(Job, Duration)>) {
+        if self.held.contains_key(&entry.id) {
+            return; // our own, renewed late
+        }
+        counter!("rushline_entries_taken_over_total").increment(1);
+        self.sale.backlog.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+        self.hold(entry, outcome.into_bytes());
+        let now = Instant::now();
+        let (at_once, later): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|(_, delay)| delay.is_zero());
+        self.delivery.call(at_once.into_iter().map(|(job, _)| job).collect());
+        self.due.extend(later.into_iter().map(|(job, delay)| Due(now + delay, job)));
+    }
+
+    fn answered(&mut self, job: Job, verdict: Verdict) {
+        let Some(held) = self.held.get_mut(&job.entry.id) else { return }; // another node has it now
+        let address = job.address();
+        let (created, message) = match verdict {
+            Verdict::Created => (true, None),
+            Verdict::Refused { message } => (false, Some(message)),
+            Verdict::Ongoing => return self.again(job, self.sale.limits.ongoing, "ONGOING".into()),
+            Verdict::Unknown { error } => {
+                let retry = NonZeroU32::new(job.attempts).expect("a call was made");
+                let ceiling = backoff(retry, self.sale.limits.retry_base, self.sale.limits.retry_max);
+                // Between half and the whole of the ceiling: orders that failed together do not come back together.
+                let delay = ceiling.mul_f64(0.5 + fastrand::f64() / 2.0);
+                tracing::debug!(gid = %self.sale.gid(address), attempts = job.attempts, error, "an order is tried again later");
+                return self.again(job, delay, error);
+            }
+        };
+        held.urgent |= self.sale.waiters.is_waited_for(&address);
+        held.ended.push(EndedOrder { index: job.index, created, attempts: job.attempts, message });
+        let complete = held.ended.len() == held.written.iter().filter(|code| **code == b'.').count();
+        if complete || held.urgent {
+            self.dirty.push_front((Instant::now(), job.entry.id));
+            held.queued = true;
+        } else if !held.queued {
+            self.dirty.push_back((Instant::now() + LINGER, job.entry.id));
+            held.queued = true;
+        }
+    }
+
+    fn again(&mut self, job: Job, delay: Duration, error: String) {
+        counter!("rushline_delivery_retries_total").increment(1);
+        self.unnoted.push((job.address(), delay, Detail { attempts: job.attempts, message: Some(error) }));
+        self.due.push(Due(Instant::now() + delay, job));
+    }
+
+    fn call_due(&mut self) {
+        let now = Instant::now();
+        let mut jobs = Vec::new();
+        while self.due.peek().is_some_and(|due| due.0 <= now) {
+            let job = self.due.pop().expect("peeked").1;
+            if self.held.contains_key(&job.entry.id) {
+                jobs.push(job);
+            }
+        }
+        if !jobs.is_empty() {
+            self.delivery.call(jobs);
+        }
+    }
+
+    async fn note_retries(&mut self) {
+        for some in std::mem::take(&mut self.unnoted).chunks(DETAILS_MAX) {
+            if let Err(error) = self.redis.note_retries(&mut self.lane, &self.sale.keys, some).await {
+                // Not needed to go on: whoever takes over would only try sooner.
+                tracing::debug!(sale = %self.sale.name, %error, "retries were not noted");
+            }
+        }
+    }
+
+    /// Writes entries that are complete, waited for, or have lingered long enough.
+    async fn write_ended(&mut self) {
+        while self.dirty.front().is_some_and(|(at, _)| *at <= Instant::now()) {
+            let mut batch = Vec::new();
+            let mut details = 0;
+            while batch.len() < ENTRIES_MAX
+                && details < DETAILS_MAX
+                && self.dirty.front().is_some_and(|(at, _)| *at <= Instant::now())
+            {
+                let (_, id) = self.dirty.pop_front().expect("peeked");
+                let Some(held) = self.held.get_mut(&id) else { continue };
+                if held.ended.is_empty() || batch.contains(&id) {
+                    continue; // written already, by an earlier line of this queue
+                }
+                held.queued = false;
+                held.urgent = false;
+                details += held.ended.len();
+                batch.push(id);
+            }
+            if !batch.is_empty() && !self.write(&batch).await {
+                let at = Instant::now() + AGAIN;
+                self.dirty.extend(batch.into_iter().map(|id| (at, id)));
+                self.dirty.make_contiguous().sort_by_key(|(at, _)| *at);
+                return;
+            }
+        }
+    }
+
+    /// Sends one finish script, again as long as Redis knows better about some entry. False: no answer, try later.
+    async fn write(&mut self, batch: &[EntryId]) -> bool {
+        loop {
+            let (finishes, sums) = self.compose(batch);
+            if finishes.is_empty() {
+                return true;
+            }
+            match self.redis.finish(&mut self.lane, &self.sale.keys, &finishes, &sums).await {
+                Ok(stale) if stale.is_empty() => {
+                    self.settle(finishes);
+                    return true;
+                }
+                Ok(stale) => {
+                    for (id, current) in stale {
+                        self.learn(id, current);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(sale = %self.sale.name, entries = finishes.len(), %error, "ended orders are not written yet");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn compose(&self, batch: &[EntryId]) -> (Vec<Finish>, Sums) {
+        let mut finishes = Vec::with_capacity(batch.len());
+        let mut sums = Sums::default();
+        for held in batch.iter().filter_map(|id| self.held.get(id)).filter(|held| !held.ended.is_empty()) {
+            let mut new = held.written.clone();
+            for ended in &held.ended {
+                new[usize::from(ended.index)] = if ended.created { b's' } else { b'f' };
+                let order = &held.entry.orders[usize::from(ended.index)];
+                for item in &order.items {
+                    let units = u64::from(item.quantity);
+                    let (sold, back) = match sums.skus.get_mut(&item.sku) {
+                        Some(sums) => sums,
+                        None => sums.skus.entry(item.sku.clone()).or_default(),
+                    };
+                    if ended.created {
+                        *sold += units;
+                    } else {
+                        *back += units;
+                        *sums.buyers.entry(order.buyer.as_str().to_owned()).or_default() += units;
+                    }
+                }
+                let address = Address { entry: held.entry.id, index: ended.index };
+                if ended.attempts > 1 {
+                    sums.retries.push(address);
+                }
+                if ended.attempts > 1 || !ended.created {
+                    sums.details.push((address, Detail { attempts: ended.attempts, message: ended.message.clone() }));
+                }
+            }
+            finishes.push(Finish { entry: held.entry.id, expected: text(&held.written), new: text(&new) });
+        }
+        (finishes, sums)
+    }
+
+    /// The finish script did as it was told.
+    fn settle(&mut self, finishes: Vec<Finish>) {
+        let (mut created, mut refused) = (0, 0);
+        let mut complete = false;
+        for finish in finishes {
+            let Some(held) = self.held.get_mut(&finish.entry) else { continue };
+            held.written = finish.new.into_bytes();
+            for ended in held.ended.drain(..) {
+                let status = if ended.created { Status::Succeed } else { Status::Failed };
+                if ended.created {
+                    created += 1
+                } else {
+                    refused += 1
+                }
+                let address = Address { entry: finish.entry, index: ended.index };
+                self.sale.waiters.tell(&address, &Ended { status, message: ended.message });
+            }
+            if !held.written.contains(&b'.') {
+                complete = true;
+                self.held.remove(&finish.entry);
+            }
+        }
+        counter!("rushline_orders_ended_total", "status" => "succeed").increment(created);
+        counter!("rushline_orders_ended_total", "status" => "failed").increment(refused);
+        self.sale.backlog.fetch_sub(created + refused, Ordering::Relaxed);
+        if complete {
+            self.finished.notify_one();
+        }
+    }
+
+    /// Redis has another outcome of this entry than we thought: an earlier script whose reply was lost, or a node
+    /// that took it over. What is written stands.
+    fn learn(&mut self, id: EntryId, current: String) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        if current.len() != held.written.len() {
+            // The entry is gone: ended and drained. Whoever waits looks it up.
+            self.let_go(id);
+            return;
+        }
+        let mut news = 0;
+        for (index, (before, after)) in held.written.iter().zip(current.bytes()).enumerate() {
+            if *before == b'.' && after != b'.' {
+                news += 1;
+                let address = Address { entry: id, index: index as u16 };
+                let message = held
+                    .ended
+                    .iter()
+                    .find(|ended| usize::from(ended.index) == index)
+                    .and_then(|ended| ended.message.clone());
+                self.sale.waiters.tell(&address, &Ended { status: status_of(after), message });
+            }
+        }
+        held.written = current.into_bytes();
+        let written = &held.written;
+        held.ended.retain(|ended| written[usize::from(ended.index)] == b'.');
+        self.sale.backlog.fetch_sub(news, Ordering::Relaxed);
+        if !held.written.contains(&b'.') {
+            self.held.remove(&id);
+            self.finished.notify_one();
+        }
+    }
+
+    /// This entry is another node's, or nobody's any more.
+    fn let_go(&mut self, id: EntryId) {
+        if let Some(held) = self.held.remove(&id) {
+            let open = held.written.iter().filter(|code| **code == b'.').count();
+            self.sale.backlog.fetch_sub(open as u64, Ordering::Relaxed);
+            for index in 0..held.entry.orders.len() {
+                self.sale.waiters.forget(&Address { entry: id, index: index as u16 });
+            }
+        }
+    }
+
+    /// Renews the leases of all entries that need it, and learns which were lost.
+    async fn renew(&mut self) {
+        let started = Instant::now();
+        let third = self.sale.limits.lease / 3;
+        let old: Vec<EntryId> =
+            self.held.values().filter(|held| held.since.elapsed() >= third / 2).map(|held| held.entry.id).collect();
+        for some in old.chunks(RENEW_MAX) {
+            match self.redis.renew(&mut self.lane, &self.sale.keys, &self.node, some).await {
+                Ok(lost) => {
+                    for id in lost {
+                        // Ended entries are no longer pending either; only one that is open was taken from us.
+                        tracing::warn!(sale = %self.sale.name, entry = %id, "the lease of an entry ran out; another node has it");
+                        self.let_go(id);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(sale = %self.sale.name, %error, "leases are not renewed; no calls until they are");
+                    self.renew_at = started + third / 2;
+                    return;
+                }
+            }
+        }
+        // Entries too young to be renewed were claimed less than a third of the lease ago.
+        self.delivery.leased(started, third * 2);
+        self.renew_at = started + third;
+    }
+
+    /// Writes what has ended, and tells Redis that the rest may be taken over at once.
+    async fn hand_over(&mut self) {
+        let ids: Vec<EntryId> = self.held.keys().copied().collect();
+        for batch in ids.chunks(ENTRIES_MAX) {
+            self.write(batch).await;
+        }
+        let open: Vec<EntryId> = self.held.keys().copied().collect();
+        if open.is_empty() {
+            return;
+        }
+        tracing::info!(sale = %self.sale.name, entries = open.len(), "handing over what is not delivered");
+        for some in open.chunks(RENEW_MAX) {
+            if let Err(error) =
+                self.redis.hand_over(&mut self.lane, &self.sale.keys, &self.node, some, self.sale.limits.lease).await
+            {
+                tracing::warn!(%error, "could not hand over; another node takes over when the lease runs out");
+                return;
+            }
+        }
+    }
+}
+
+fn text(codes: &[u8]) -> String {
+    codes.iter().copied().map(char::from).collect()
+}

@@ -1,0 +1,162 @@
+//! The path of an order through one node: admission, delivery, finishing, and taking over from nodes that died.
+//!
+//! ```text
+//! server ─► admission (one batcher a partition) ─► Redis ─► delivery (callers of the order endpoint) ─► keeper ─► Redis
+//!                                                              ▲                                         │
+//!                                                              └──── retry (waits out the backoff) ◄─────┘
+//! ```
+//! [`keeper`] owns all that this node has in flight for a sale; [`sweep`] looks for what other nodes left behind.
+
+pub mod admission;
+pub mod call;
+pub mod delivery;
+pub mod keeper;
+pub mod node;
+pub mod sweep;
+pub mod waiters;
+
+use crate::domain::ids::{EntryId, Gid, SaleName};
+use crate::domain::order::Order;
+use crate::domain::sale::Settings;
+use crate::store::keys::Keys;
+use crate::store::orders::Address;
+use crate::store::sales::Stored;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The only partition so far; a sale over many slots comes with the Cluster issue.
+pub const PARTITION: u16 = 0;
+
+/// What a node's part in a sale is bounded by. Units in the names; defaults in `config`.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Order requests decided by one script call, at most.
+    pub batch_max: usize,
+    /// Order requests waiting for their batch, at most, per sale.
+    pub queue_max: usize,
+    /// Orders admitted by this node and not ended, at most, per sale.
+    pub backlog_max: u64,
+    /// How long an entry may be untouched before another node takes it over.
+    pub lease: Duration,
+    pub retry_base: Duration,
+    pub retry_max: Duration,
+    /// Pause before asking again about an order whose endpoint said ONGOING.
+    pub ongoing: Duration,
+    /// Longest wait for Redis, or for a durability class to be met.
+    pub patience: Duration,
+}
+
+/// Why an order was not admitted. Nothing was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    SoldOut,
+    LimitReached,
+    NotOpen,
+    Closed,
+    Paused,
+    UnknownSku,
+    KeyReused,
+    /// The sale's waiting room is full.
+    QueueFull,
+    /// The order endpoint cannot keep up with what was admitted.
+    BacklogFull,
+}
+
+impl Refusal {
+    pub const ALL: [Refusal; 9] = [
+        Refusal::SoldOut,
+        Refusal::LimitReached,
+        Refusal::NotOpen,
+        Refusal::Closed,
+        Refusal::Paused,
+        Refusal::UnknownSku,
+        Refusal::KeyReused,
+        Refusal::QueueFull,
+        Refusal::BacklogFull,
+    ];
+
+    /// The stable `code` of the problem document, the metric's label and the field in Redis.
+    pub fn code(self) -> &'static str {
+        match self {
+            Refusal::SoldOut => "sold_out",
+            Refusal::LimitReached => "limit_reached",
+            Refusal::NotOpen => "not_open",
+            Refusal::Closed => "closed",
+            Refusal::Paused => "paused",
+            Refusal::UnknownSku => "unknown_sku",
+            Refusal::KeyReused => "idempotency_key_reused",
+            Refusal::QueueFull => "queue_full",
+            Refusal::BacklogFull => "backlog_full",
+        }
+    }
+}
+
+/// Counts per refusal; a refused request touches memory only.
+#[derive(Default)]
+pub struct Refused([AtomicU64; Refusal::ALL.len()]);
+
+impl Refused {
+    pub fn count(&self, refusal: Refusal) {
+        self.0[refusal as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes what has been counted since the last time.
+    pub fn take(&self) -> Vec<(&'static str, u64)> {
+        Refusal::ALL
+            .into_iter()
+            .map(|refusal| (refusal.code(), self.0[refusal as usize].swap(0, Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+}
+
+/// A sale as one node knows it.
+pub struct Sale {
+    pub name: SaleName,
+    pub keys: Keys,
+    pub stored: ArcSwap<Stored>,
+    pub refused: Refused,
+    /// Orders in flight on this node: admitted or taken over, and not ended.
+    pub backlog: AtomicU64,
+    pub waiters: waiters::Waiters,
+    pub limits: Limits,
+    /// Wakes whoever brings settings up to date, because a script told of a newer version.
+    pub outdated: Arc<tokio::sync::Notify>,
+}
+
+impl Sale {
+    pub fn settings(&self) -> Settings {
+        self.stored.load().settings.clone()
+    }
+
+    pub fn gid(&self, address: Address) -> Gid {
+        Gid { sale: self.name.clone(), partition: PARTITION, entry: address.entry, index: address.index }
+    }
+}
+
+/// A batch of admitted orders that this node delivers.
+pub struct Entry {
+    pub id: EntryId,
+    pub orders: Vec<Order>,
+}
+
+/// One order to be delivered, and how often that was tried.
+#[derive(Clone)]
+pub struct Job {
+    pub entry: Arc<Entry>,
+    pub index: u16,
+    /// Calls made so far.
+    pub attempts: u32,
+}
+
+impl Job {
+    pub fn order(&self) -> &Order {
+        &self.entry.orders[usize::from(self.index)]
+    }
+
+    pub fn address(&self) -> Address {
+        Address { entry: self.entry.id, index: self.index }
+    }
+}

@@ -1,0 +1,173 @@
+//! One node: the sales it has open, and the chores that belong to no single request.
+
+use super::admission::Admission;
+use super::delivery::Delivery;
+use super::keeper::{Keeper, Message};
+use super::waiters::Waiters;
+use super::{Limits, PARTITION, Refused, Sale};
+use crate::domain::ids::SaleName;
+use crate::store;
+use crate::store::keys::Keys;
+use crate::store::redis::Redis;
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+
+/// A sale with everything that works for it on this node.
+pub struct Open {
+    pub sale: Arc<Sale>,
+    pub admission: Admission,
+    pub delivery: Delivery,
+    keeper: mpsc::UnboundedSender<Message>,
+}
+
+pub struct Node {
+    pub redis: Arc<Redis>,
+    /// Unique per process: it is the consumer that holds leases.
+    pub name: Arc<str>,
+    pub limits: Limits,
+    /// Told when orders have ended: the reconciler has work.
+    pub finished: Arc<Notify>,
+    sales: ArcSwap<HashMap<String, Arc<Open>>>,
+    opening: Mutex<()>,
+    outdated: Arc<Notify>,
+}
+
+impl Node {
+    pub fn new(redis: Arc<Redis>, name: &str, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            redis,
+            name: name.into(),
+            limits,
+            finished: Arc::default(),
+            sales: ArcSwap::default(),
+            opening: Mutex::default(),
+            outdated: Arc::default(),
+        })
+    }
+
+    /// A sale that is open here already; the hot path's look-up.
+    pub fn opened(&self, name: &str) -> Option<Arc<Open>> {
+        self.sales.load().get(name).cloned()
+    }
+
+    pub fn all_opened(&self) -> Vec<Arc<Open>> {
+        self.sales.load().values().cloned().collect()
+    }
+
+    /// The sale, opened if Redis knows it.
+    pub async fn open(&self, name: &SaleName) -> Result<Option<Arc<Open>>, store::Error> {
+        if let Some(open) = self.opened(name.as_str()) {
+            return Ok(Some(open));
+        }
+        let _one_at_a_time = self.opening.lock().await;
+        if let Some(open) = self.opened(name.as_str()) {
+            return Ok(Some(open));
+        }
+        let keys = Keys::new(self.redis.prefix(), name, PARTITION);
+        let Some(stored) = self.redis.load_sale(&keys).await? else { return Ok(None) };
+        let sale = Arc::new(Sale {
+            name: name.clone(),
+            keys,
+            stored: ArcSwap::from_pointee(stored),
+            refused: Refused::default(),
+            backlog: AtomicU64::new(0),
+            waiters: Waiters::default(),
+            limits: self.limits.clone(),
+            outdated: self.outdated.clone(),
+        });
+        let (keeper, inbox) = mpsc::unbounded_channel();
+        let delivery = Delivery::new(sale.clone(), keeper.clone());
+        tokio::spawn(
+            Keeper::new(sale.clone(), self.redis.clone(), self.name.clone(), delivery.clone(), self.finished.clone())
+                .run(inbox),
+        );
+        let admission = Admission::start(sale.clone(), self.redis.clone(), self.name.clone(), delivery.clone());
+        let open = Arc::new(Open { sale, admission, delivery, keeper });
+        let mut sales = HashMap::clone(&self.sales.load());
+        sales.insert(name.as_str().to_owned(), open.clone());
+        self.sales.store(Arc::new(sales));
+        Ok(Some(open))
+    }
+
+    /// Reads a sale's settings anew, now.
+    pub async fn refresh(&self, open: &Open) -> Result<(), store::Error> {
+        if let Some(stored) = self.redis.load_sale(&open.sale.keys).await? {
+            let endpoint_changed = stored.settings.endpoint != open.sale.stored.load().settings.endpoint;
+            open.sale.stored.store(Arc::new(stored));
+            if endpoint_changed {
+                open.delivery.settings_changed();
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows changes that other nodes made: at once when a script told of one, else every `every`.
+    pub async fn follow_settings(self: Arc<Self>, every: Duration) {
+        loop {
+            let _ = tokio::time::timeout(every, self.outdated.notified()).await;
+            let sales = self.all_opened();
+            let keys: Vec<&Keys> = sales.iter().map(|open| &open.sale.keys).collect();
+            let Ok(versions) = self.redis.sale_versions(&keys).await else { continue };
+            for (open, version) in sales.iter().zip(versions) {
+                if version != open.sale.stored.load().version
+                    && let Err(error) = self.refresh(open).await
+                {
+                    tracing::debug!(sale = %open.sale.name, %error, "settings could not be read");
+                }
+            }
+        }
+    }
+
+    /// Adds this node's refusals to the sale's sums in Redis.
+    pub async fn tell_refused(&self) {
+        for open in self.all_opened() {
+            let counts = open.sale.refused.take();
+            if counts.is_empty() {
+                continue;
+            }
+            for (reason, count) in &counts {
+                metrics::counter!("rushline_orders_refused_total", "reason" => *reason).increment(*count);
+            }
+            if let Err(error) = self.redis.add_refused(&open.sale.keys, &counts).await {
+                tracing::debug!(sale = %open.sale.name, %error, "refusals are not counted in Redis");
+            }
+        }
+    }
+
+    pub async fn tell_refused_every(self: Arc<Self>, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            self.tell_refused().await;
+        }
+    }
+
+    /// Orders that this node has in flight, over all sales.
+    pub fn in_flight(&self) -> u64 {
+        self.all_opened().iter().map(|open| open.sale.backlog.load(std::sync::atomic::Ordering::Relaxed)).sum()
+    }
+
+    /// Gives back a taken-over entry to the keeper of its sale.
+    pub(super) fn hand_to_keeper(open: &Open, message: Message) {
+        let _ = open.keeper.send(message);
+    }
+
+    /// Writes what has ended and lets others take over the rest, in a bounded time.
+    pub async fn hand_over(&self, within: Duration) {
+        let handing = async {
+            for open in self.all_opened() {
+                let (done, told) = oneshot::channel();
+                if open.keeper.send(Message::HandOver(done)).is_ok() {
+                    let _ = told.await;
+                }
+            }
+            self.tell_refused().await;
+        };
+        if tokio::time::timeout(within, handing).await.is_err() {
+            tracing::warn!("handing over takes too long; other nodes take over when the leases run out");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The sweep: finds what nobody works on. Entries whose node died (their lease ran out) are taken over; entries that
+//! ended but were not drained are pointed out to the reconciler; ledgers of sales closed for long are forgotten.
+
+use super::keeper::Message;
+use super::node::{Node, Open};
+use super::{Entry, Job, PARTITION};
+use crate::domain::order::Order;
+use crate::domain::sale::Durability;
+use crate::store;
+use crate::store::keys::Keys;
+use crate::store::orders::Address;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Entries taken over by one command: bounds its reply.
+const TAKE_OVER_MAX: usize = 50;
+
+impl Node {
+    /// Sweeps until the server ends, twice a lease, not in step with other nodes.
+    pub async fn sweep(self: Arc<Self>, ledger_keep: Duration) {
+        loop {
+            let pause = self.limits.lease.mul_f64(0.4 + 0.2 * fastrand::f64());
+            tokio::time::sleep(pause).await;
+            if let Err(error) = self.sweep_once(ledger_keep).await {
+                tracing::debug!(%error, "a sweep was cut short");
+            }
+        }
+    }
+
+    async fn sweep_once(&self, ledger_keep: Duration) -> Result<(), store::Error> {
+        for name in self.redis.sale_names().await? {
+            let keys = Keys::new(self.redis.prefix(), &name, PARTITION);
+            let backlog = match self.redis.backlog(&keys).await {
+                Ok(backlog) => backlog,
+                Err(error) => {
+                    tracing::debug!(sale = %name, %error, "a sale could not be swept");
+                    continue;
+                }
+            };
+            if backlog.finished > 0 {
+                self.finished.notify_one();
+            }
+            if backlog.undelivered_entries > 0
+                && let Some(open) = self.open(&name).await?
+            {
+                self.take_over(&open).await?;
+            }
+            if backlog.entries == 0 && self.redis.forget_ledger(&keys, ledger_keep.as_millis() as u64).await? {
+                tracing::info!(sale = %name, "the buyers' ledger of a closed sale is forgotten");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over entries of this sale whose node has not been heard of for a lease, as far as the backlog allows.
+    async fn take_over(&self, open: &Open) -> Result<(), store::Error> {
+        let sale = &open.sale;
+        let mut cursor = "0-0".to_owned();
+        while sale.backlog.load(Ordering::Relaxed) < sale.limits.backlog_max {
+            let (entries, next) =
+                self.redis.take_over(&sale.keys, &self.name, sale.limits.lease, &cursor, TAKE_OVER_MAX).await?;
+            if !entries.is_empty() {
+                self.confirm_replicated(open).await?;
+                tracing::info!(sale = %sale.name, entries = entries.len(), "taking over entries whose node went silent");
+            }
+            for entry in entries {
+                self.resume(open, entry).await?;
+            }
+            if next == "0-0" {
+                break;
+            }
+            cursor = next;
+        }
+        Ok(())
+    }
+
+    /// No branch call before the class is met: the node that died may have died waiting for it.
+    async fn confirm_replicated(&self, open: &Open) -> Result<(), store::Error> {
+        let class = open.sale.stored.load().settings.durability;
+        let wait = match class {
+            Durability::Memory => return Ok(()),
+            _ => self.redis.promise().wait_for(class).map_err(store::Error::NotDurable)?,
+        };
+        let mut lane = self.redis.own_lane()?;
+        // WAIT and WAITAOF count this connection's own writes; all earlier ones come before it in the stream.
+        let _: i64 =
+            redis::cmd("HINCRBY").arg(&open.sale.keys.sale).arg("takeovers").arg(1).query_async(&mut lane).await?;
+        store::orders::wait_until_durable(&mut lane, wait, open.sale.limits.patience).await
+    }
+
+    async fn resume(&self, open: &Open, found: store::orders::Entry) -> Result<(), store::Error> {
+        let outcome = found.outcome;
+        let entry = Arc::new(Entry { id: found.id, orders: found.frames.into_iter().map(Order::from).collect() });
+        let addresses: Vec<Address> = (0..entry.orders.len() as u16)
+            .filter(|index| outcome.as_bytes().get(usize::from(*index)) == Some(&b'.'))
+            .map(|index| Address { entry: entry.id, index })
+            .collect();
+        let details = self.redis.details(&open.sale.keys, &addresses).await?;
+        let jobs = addresses
+            .iter()
+            .zip(details)
+            .map(|(address, (detail, delay))| {
+                let attempts = detail.map_or(0, |detail| detail.attempts);
+                (Job { entry: entry.clone(), index: address.index, attempts }, delay.unwrap_or_default())
+            })
+            .collect();
+        Node::hand_to_keeper(open, Message::TakenOver { entry, outcome, jobs });
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! The form of an order inside its batch's stream entry (field `v1`): frames, one after the other.
+//!
+//! ```text
+//! frame   = length of the rest u32 · flags u8 · buyer · count u8 · count items · [traceparent] · payload (the rest)
+//! buyer, traceparent = length u8 · bytes        item = sku (length u8 · bytes) · quantity u32
+//! flags   = 1: there is a traceparent; 2: there is a payload
+//! ```
+//! All numbers are big-endian. The payload is written to Redis once in its life, here. Another form gets another field
+//! name (`v2`), so that an older program leaves alone what it cannot read.
+
+use crate::domain::ids::{Buyer, Sku};
+use crate::domain::order::{Item, Order};
+use serde_json::value::RawValue;
+
+const HAS_TRACEPARENT: u8 = 1;
+const HAS_PAYLOAD: u8 = 2;
+
+/// An order as its frame keeps it. What is missing (idempotency key, digests) lives in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    pub buyer: Buyer,
+    pub items: Vec<Item>,
+    pub payload: Option<String>,
+    pub traceparent: Option<String>,
+}
+
+/// Appends the frame of `order` to `out`.
+pub fn encode(order: &Order, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let mut flags = 0;
+    if order.traceparent.is_some() {
+        flags |= HAS_TRACEPARENT;
+    }
+    if order.payload.is_some() {
+        flags |= HAS_PAYLOAD;
+    }
+    out.push(flags);
+    put_short(out, order.buyer.as_str());
+    out.push(u8::try_from(order.items.len()).expect("an order has at most ITEMS_MAX items"));
+    for item in &order.items {
+        put_short(out, item.sku.as_str());
+        out.extend_from_slice(&item.quantity.to_be_bytes());
+    }
+    if let Some(traceparent) = &order.traceparent {
+        put_short(out, traceparent);
+    }
+    if let Some(payload) = &order.payload {
+        out.extend_from_slice(payload.get().as_bytes());
+    }
+    let length = u32::try_from(out.len() - start - 4).expect("a body is bounded far below 4 GiB");
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+fn put_short(out: &mut Vec<u8>, text: &str) {
+    out.push(u8::try_from(text.len()).expect("names are bounded to 128 bytes when they are parsed"));
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Reads all frames of an entry; `None` if the bytes are not what [`encode`] writes.
+pub fn decode_all(mut bytes: &[u8]) -> Option<Vec<Frame>> {
+    let mut frames = Vec::new();
+    while !bytes.is_empty() {
+        let length = u32::from_be_bytes(take(&mut bytes, 4)?.try_into().ok()?) as usize;
+        frames.push(decode(take(&mut bytes, length)?)?);
+    }
+    Some(frames)
+}
+
+fn decode(mut bytes: &[u8]) -> Option<Frame> {
+    let flags = take(&mut bytes, 1)?[0];
+    let buyer = Buyer::parse(take_short(&mut bytes)?).ok()?;
+    let count = take(&mut bytes, 1)?[0];
+    let mut items = Vec::with_capacity(count.into());
+    for _ in 0..count {
+        let sku = Sku::parse(take_short(&mut bytes)?).ok()?;
+        let quantity = u32::from_be_bytes(take(&mut bytes, 4)?.try_into().ok()?);
+        items.push(Item { sku, quantity });
+    }
+    let traceparent = if flags & HAS_TRACEPARENT != 0 { Some(take_short(&mut bytes)?.to_owned()) } else { None };
+    let payload = if flags & HAS_PAYLOAD != 0 { Some(std::str::from_utf8(bytes).ok()?.to_owned()) } else { None };
+    Some(Frame { buyer, items, payload, traceparent })
+}
+
+fn take<'a>(bytes: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(n)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+fn take_short<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    let length = take(bytes, 1)?[0];
+    std::str::from_utf8(take(bytes, length.into())?).ok()
+}
+
+impl From<Frame> for Order {
+    fn from(frame: Frame) -> Self {
+        Order {
+            key: None,
+            buyer: frame.buyer,
+            items: frame.items,
+            // What Redis keeps went in as checked JSON; anything else would be shown as no payload.
+            payload: frame.payload.and_then(|text| RawValue::from_string(text).ok()),
+            traceparent: frame.traceparent,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn order(buyer: &str, items: &[(&str, u32)], payload: Option<&str>, traceparent: Option<&str>) -> Order {
+        Order {
+            key: None,
+            buyer: Buyer::parse(buyer).unwrap(),
+            items: items
+                .iter()
+                .map(|(sku, quantity)| Item { sku: Sku::parse(*sku).unwrap(), quantity: *quantity })
+                .collect(),
+            payload: payload.map(|text| RawValue::from_string(text.into()).unwrap()),
+            traceparent: traceparent.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn frames_come_back_as_they_went_in() {
+        let mut bytes = Vec::new();
+        encode(&order("u1", &[("sku-1", 2)], Some(r#"{"note":"größer"}"#), None), &mut bytes);
+        encode(&order("u2", &[("a", 1), ("b", u32::MAX)], None, Some("00-aa-bb-01")), &mut bytes);
+        let frames = decode_all(&bytes).unwrap();
+        assert_eq!(frames.len(), 2);
+        assert_eq!(frames[0].payload.as_deref(), Some(r#"{"note":"größer"}"#));
+        assert_eq!(frames[1].items[1].quantity, u32::MAX);
+        assert_eq!(frames[1].traceparent.as_deref(), Some("00-aa-bb-01"));
+        assert_eq!(frames[1].payload, None);
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_are_refused_and_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_all(&bytes);
+        }
+    }
+}

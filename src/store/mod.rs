@@ -1,0 +1,56 @@
+//! Redis: the one place where state lives. Everything that spells a key, names a script or reads a reply is in here.
+//!
+//! [`keys`] spells the keys; [`scripts`] holds `lua/`; [`redis`] keeps the connections and watches over the server's
+//! identity; [`orders`] and [`sales`] are the scripts as typed functions; [`frame`] is the form of an order inside a
+//! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
+
+pub mod doctor;
+pub mod embedded;
+pub mod frame;
+pub mod keys;
+pub mod orders;
+pub mod promise;
+pub mod redis;
+pub mod sales;
+pub mod scripts;
+
+/// A fault between us and Redis. Outcomes (sold out, limit reached …) are values, never one of these.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No answer. The step may or may not have happened; asking again with the same key or gid finds out.
+    #[error("Redis did not answer: {0}")]
+    NoAnswer(String),
+    /// A definite no before anything was written: out of memory, disk full, loading, read-only. Retry later.
+    #[error("Redis refused, and changed nothing: {code}: {message}")]
+    Refused { code: String, message: String },
+    /// The replicas or the disk did not confirm in time. The step has happened; asking again with the same key finds it.
+    #[error("written, but not as durable as promised: {0}")]
+    NotDurable(String),
+    #[error("there is no such sale")]
+    NoSale,
+    /// lua/ and store/ disagree, or somebody else wrote into our keys: never the caller's doing.
+    #[error("`{what}` answered what no one expects: {reply}")]
+    Unexpected { what: &'static str, reply: String },
+}
+
+impl From<::redis::RedisError> for Error {
+    fn from(error: ::redis::RedisError) -> Self {
+        match error.code() {
+            Some("NOSALE") => Error::NoSale,
+            // Law L10: these answers say that the command was not executed.
+            Some(
+                code @ ("OOM" | "MISCONF" | "LOADING" | "READONLY" | "NOREPLICAS" | "NOSCRIPT" | "BUSY" | "TRYAGAIN"
+                | "CLUSTERDOWN" | "MASTERDOWN" | "NOPERM" | "NOAUTH" | "WRONGPASS"),
+            ) => Error::Refused { code: code.into(), message: error.detail().unwrap_or_default().into() },
+            Some(_) => Error::Unexpected { what: "Redis", reply: error.to_string() },
+            None => Error::NoAnswer(error.to_string()),
+        }
+    }
+}
+
+impl From<deadpool_redis::PoolError> for Error {
+    fn from(error: deadpool_redis::PoolError) -> Self {
+        Error::NoAnswer(error.to_string())
+    }
+}

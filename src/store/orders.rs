@@ -1,0 +1,560 @@
+//! An order's steps in Redis, as typed functions: admit, finish, note a retry, keep a lease, drain, look up.
+
+use super::frame::{self, Frame};
+use super::keys::Keys;
+use super::promise::Wait;
+use super::redis::Redis;
+use super::{Error, scripts};
+use crate::domain::ids::{EntryId, Sku};
+use crate::domain::order::{Order, Status};
+use redis::Value;
+use redis::aio::ConnectionManager;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Most different SKUs in one batch: the script passes four values for each to one HSET, and Lua's stack takes 8000.
+pub const BATCH_SKUS_MAX: usize = 1000;
+
+/// Where an order is within its partition: a gid without its sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    pub entry: EntryId,
+    pub index: u16,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.entry, self.index)
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (entry, index) = text.split_once('.').ok_or(())?;
+        Ok(Self { entry: entry.parse().map_err(|_| ())?, index: index.parse().map_err(|_| ())? })
+    }
+}
+
+/// What the script decided about one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    Admitted(Address),
+    Replayed(Address),
+    KeyReused,
+    NotOpen,
+    Paused,
+    Closed,
+    UnknownSku,
+    LimitReached,
+    SoldOut,
+}
+
+/// A request ready for the script: its frame and digests are made before it queues, outside the batcher.
+#[derive(Debug)]
+pub struct Prepared {
+    pub order: Order,
+    frame: Vec<u8>,
+    /// 128 bits of SHA-256 of the idempotency key; empty without one.
+    key_digest: Vec<u8>,
+    /// 64 bits of SHA-256 over buyer, items and payload.
+    body_digest: [u8; 8],
+}
+
+impl Prepared {
+    pub fn new(order: Order) -> Self {
+        let mut frame = Vec::with_capacity(96 + order.payload.as_ref().map_or(0, |payload| payload.get().len()));
+        frame::encode(&order, &mut frame);
+        let (mut key_digest, mut body_digest) = (Vec::new(), [0; 8]);
+        if let Some(key) = &order.key {
+            key_digest.extend_from_slice(&Sha256::digest(key.as_str().as_bytes())[..16]);
+            // The trace context may differ between two tries of one request; all else may not.
+            let mut hash = Sha256::new();
+            hash.update(order.buyer.as_str().as_bytes());
+            for item in &order.items {
+                hash.update([0]);
+                hash.update(item.sku.as_str().as_bytes());
+                hash.update([0]);
+                hash.update(item.quantity.to_be_bytes());
+            }
+            hash.update([1]);
+            hash.update(order.payload.as_ref().map_or("", |payload| payload.get()).as_bytes());
+            body_digest.copy_from_slice(&hash.finalize()[..8]);
+        }
+        Self { order, frame, key_digest, body_digest }
+    }
+}
+
+/// The script's answer for a batch.
+#[derive(Debug)]
+pub struct Admitted {
+    /// One decision a request, in their order.
+    pub decisions: Vec<Decision>,
+    /// The entry that holds the winners, if there were any.
+    pub entry: Option<EntryId>,
+    /// Version of the sale's settings that decided.
+    pub version: u64,
+}
+
+/// What order_finish is told of one entry.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    pub entry: EntryId,
+    /// One character an order as this node believes Redis has them.
+    pub expected: String,
+    pub new: String,
+}
+
+/// Sums over all orders that one order_finish call ends.
+#[derive(Debug, Clone, Default)]
+pub struct Sums {
+    /// SKU → units sold, units back.
+    pub skus: HashMap<Sku, (u64, u64)>,
+    /// Buyer → units that no longer count against the limit.
+    pub buyers: HashMap<String, u64>,
+    /// Orders that were waiting for a retry.
+    pub retries: Vec<Address>,
+    pub details: Vec<(Address, Detail)>,
+}
+
+/// More than one character to say about an order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    pub attempts: u32,
+    /// The last error, or the refusal's reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A notice of finished entries.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    pub id: EntryId,
+    pub entries: Vec<EntryId>,
+}
+
+/// Everything that Redis knows of one entry.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub id: EntryId,
+    pub frames: Vec<Frame>,
+    /// One character an order: `.`, `s` or `f`.
+    pub outcome: String,
+}
+
+/// The status that one character of an outcome stands for.
+pub fn status_of(code: u8) -> Status {
+    match code {
+        b's' => Status::Succeed,
+        b'f' => Status::Failed,
+        _ => Status::Submitted,
+    }
+}
+
+impl Redis {
+    /// Decides a batch, atomically, and waits until it is as durable as `wait` says.
+    ///
+    /// # Errors
+    /// [`Error::NoAnswer`]: unknown if it happened. [`Error::NotDurable`]: it happened, but must not be told of.
+    pub async fn admit(
+        &self,
+        lane: &mut ConnectionManager,
+        keys: &Keys,
+        node: &str,
+        batch: &[Prepared],
+        wait: Wait,
+        patience: Duration,
+    ) -> Result<Admitted, Error> {
+        let mut command = scripts::order_admit.call(&[
+            &keys.sale,
+            &keys.stock,
+            &keys.requests,
+            &keys.buyers,
+            &keys.intake,
+            &keys.outcome,
+        ]);
+        let mut skus: Vec<&str> = Vec::new();
+        let mut items = Vec::with_capacity(batch.len() * 7);
+        for request in batch {
+            items.push(request.order.items.len() as u8);
+            for item in &request.order.items {
+                let name = item.sku.as_str();
+                let position = skus.iter().position(|sku| *sku == name).unwrap_or_else(|| {
+                    skus.push(name);
+                    skus.len() - 1
+                });
+                items.extend_from_slice(&(position as u16 + 1).to_be_bytes());
+                items.extend_from_slice(&item.quantity.to_be_bytes());
+            }
+        }
+        command.arg(node).arg(batch.len()).arg(skus.len()).arg(items).arg(u8::from(wait != Wait::Nothing));
+        for sku in skus {
+            command.arg(sku);
+        }
+        for request in batch {
+            command.arg(&request.key_digest);
+        }
+        for request in batch {
+            command.arg(if request.key_digest.is_empty() { &[][..] } else { &request.body_digest[..] });
+        }
+        for request in batch {
+            command.arg(request.order.buyer.as_str());
+        }
+        for request in batch {
+            command.arg(&request.frame);
+        }
+        let reply = self.run(lane, &command).await?;
+        let admitted = read_decisions(&reply, batch.len())
+            .ok_or_else(|| Error::Unexpected { what: "order_admit", reply: format!("{reply:?}") })?;
+        wait_until_durable(lane, wait, patience).await?;
+        Ok(admitted)
+    }
+
+    /// Notes outcomes and moves units. `Ok(empty)`: done. Otherwise nothing happened, and these entries stand
+    /// otherwise in Redis than expected (an empty text: the entry is gone).
+    pub async fn finish(
+        &self,
+        lane: &mut ConnectionManager,
+        keys: &Keys,
+        entries: &[Finish],
+        sums: &Sums,
+    ) -> Result<Vec<(EntryId, String)>, Error> {
+        let mut command = scripts::order_finish.call(&[
+            &keys.stock,
+            &keys.buyers,
+            &keys.intake,
+            &keys.outcome,
+            &keys.finished,
+            &keys.retry,
+            &keys.detail,
+        ]);
+        command.arg(format!(
+            "{} {} {} {} {}",
+            entries.len(),
+            sums.skus.len(),
+            sums.buyers.len(),
+            sums.retries.len(),
+            sums.details.len()
+        ));
+        for entry in entries {
+            command.arg(entry.entry.to_string()).arg(&entry.expected).arg(&entry.new);
+        }
+        for (sku, (sold, back)) in &sums.skus {
+            command.arg(sku.as_str()).arg(*sold).arg(*back);
+        }
+        for (buyer, units) in &sums.buyers {
+            command.arg(buyer).arg(*units);
+        }
+        for address in &sums.retries {
+            command.arg(address.to_string());
+        }
+        for (address, detail) in &sums.details {
+            command.arg(address.to_string()).arg(serde_json::to_string(detail).expect("a detail is plain data"));
+        }
+        let reply = self.run(lane, &command).await?;
+        let words: Vec<String> = redis::from_redis_value_ref(&reply)
+            .map_err(|_| Error::Unexpected { what: "order_finish", reply: format!("{reply:?}") })?;
+        match words.split_first() {
+            Some((word, [])) if word == "DONE" => Ok(Vec::new()),
+            Some((word, stale)) if word == "STALE" => {
+                Ok(stale.chunks_exact(2).filter_map(|pair| Some((pair[0].parse().ok()?, pair[1].clone()))).collect())
+            }
+            _ => Err(Error::Unexpected { what: "order_finish", reply: format!("{words:?}") }),
+        }
+    }
+
+    /// Notes that orders will be tried again after a delay from now.
+    pub async fn note_retries(
+        &self,
+        lane: &mut ConnectionManager,
+        keys: &Keys,
+        retries: &[(Address, Duration, Detail)],
+    ) -> Result<(), Error> {
+        let mut command = scripts::order_retry.call(&[&keys.outcome, &keys.retry, &keys.detail]);
+        command.arg(retries.len());
+        for (address, delay, detail) in retries {
+            let detail = serde_json::to_string(detail).expect("a detail is plain data");
+            command.arg(address.entry.to_string()).arg(address.index).arg(delay.as_millis() as u64).arg(detail);
+        }
+        self.run(lane, &command).await?;
+        Ok(())
+    }
+
+    /// Keeps the lease of entries; answers those that another node has taken over.
+    pub async fn renew(
+        &self,
+        lane: &mut ConnectionManager,
+        keys: &Keys,
+        node: &str,
+        entries: &[EntryId],
+    ) -> Result<Vec<EntryId>, Error> {
+        let mut command = scripts::entry_renew.call(&[&keys.intake]);
+        command.arg(node);
+        for entry in entries {
+            command.arg(entry.to_string());
+        }
+        let lost: Vec<String> = redis::from_redis_value(self.run(lane, &command).await?)
+            .map_err(|error| Error::Unexpected { what: "entry_renew", reply: error.to_string() })?;
+        Ok(lost.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// Lets other nodes take these entries over at once: their leases look as old as `lease`.
+    pub async fn hand_over(
+        &self,
+        lane: &mut ConnectionManager,
+        keys: &Keys,
+        node: &str,
+        entries: &[EntryId],
+        lease: Duration,
+    ) -> Result<(), Error> {
+        let mut command = redis::cmd("XCLAIM");
+        command.arg(&keys.intake).arg("delivery").arg(node).arg(0);
+        for entry in entries {
+            command.arg(entry.to_string());
+        }
+        command.arg("IDLE").arg(lease.as_millis() as u64 + 1).arg("JUSTID");
+        let _: Value = command.query_async(lane).await?;
+        Ok(())
+    }
+
+    /// Takes over up to `count` entries whose node has not been heard of for `idle`, from `cursor` on. Answers them
+    /// and the next cursor, `0-0` at the end.
+    pub async fn take_over(
+        &self,
+        keys: &Keys,
+        node: &str,
+        idle: Duration,
+        cursor: &str,
+        count: usize,
+    ) -> Result<(Vec<Entry>, String), Error> {
+        let mut connection = self.slow();
+        let (next, entries, _gone): (String, Value, Value) = redis::cmd("XAUTOCLAIM")
+            .arg(&keys.intake)
+            .arg("delivery")
+            .arg(node)
+            .arg(idle.as_millis() as u64)
+            .arg(cursor)
+            .arg("COUNT")
+            .arg(count)
+            .query_async(&mut connection)
+            .await?;
+        let entries = read_entries(&entries)?;
+        Ok((self.with_outcomes(keys, entries).await?, next))
+    }
+
+    /// Reads these entries with their outcomes; those that are gone are left out.
+    pub async fn entries(&self, keys: &Keys, ids: &[EntryId]) -> Result<Vec<Entry>, Error> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for id in ids {
+            let id = id.to_string();
+            pipeline.cmd("XRANGE").arg(&keys.intake).arg(&id).arg(&id);
+        }
+        let replies: Vec<Value> = pipeline.query_async(&mut self.slow()).await?;
+        let mut entries = Vec::with_capacity(ids.len());
+        for reply in &replies {
+            entries.extend(read_entries(reply)?);
+        }
+        self.with_outcomes(keys, entries).await
+    }
+
+    async fn with_outcomes(&self, keys: &Keys, entries: Vec<(EntryId, Vec<Frame>)>) -> Result<Vec<Entry>, Error> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd("HMGET");
+        command.arg(&keys.outcome);
+        for (id, _) in &entries {
+            command.arg(id.to_string());
+        }
+        let outcomes: Vec<Option<String>> = command.query_async(&mut self.lane()).await?;
+        Ok(entries
+            .into_iter()
+            .zip(outcomes)
+            // Without an outcome the entry was drained between the two reads.
+            .filter_map(|((id, frames), outcome)| Some(Entry { id, frames, outcome: outcome? }))
+            .collect())
+    }
+
+    /// Details of these orders and how long until they are due for another try, where there are any.
+    pub async fn details(
+        &self,
+        keys: &Keys,
+        addresses: &[Address],
+    ) -> Result<Vec<(Option<Detail>, Option<Duration>)>, Error> {
+        if addresses.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
+        let (details, due, (seconds, micros)): (Vec<Option<String>>, Vec<Option<f64>>, (u64, u64)) = redis::pipe()
+            .cmd("HMGET")
+            .arg(&keys.detail)
+            .arg(&names)
+            .cmd("ZMSCORE")
+            .arg(&keys.retry)
+            .arg(&names)
+            .cmd("TIME")
+            .query_async(&mut self.lane())
+            .await?;
+        let now_ms = seconds * 1000 + micros / 1000;
+        let until = |due_ms: f64| Duration::from_millis((due_ms as u64).saturating_sub(now_ms));
+        Ok(details
+            .into_iter()
+            .zip(due)
+            .map(|(detail, due)| (detail.and_then(|text| serde_json::from_str(&text).ok()), due.map(until)))
+            .collect())
+    }
+
+    /// New notices for this consumer (`from` = `>`), or those it was given and still owes (`from` = `0`), oldest first.
+    pub async fn notices(&self, keys: &Keys, node: &str, from: &str, count: usize) -> Result<Vec<Notice>, Error> {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg("records").arg(node).arg("COUNT").arg(count);
+        command.arg("STREAMS").arg(&keys.finished).arg(from);
+        let reply: Value = command.query_async(&mut self.slow()).await?;
+        let Value::Array(streams) = reply else { return Ok(Vec::new()) };
+        let Some(Value::Array(stream)) = streams.into_iter().next() else { return Ok(Vec::new()) };
+        stream.get(1).map_or(Ok(Vec::new()), read_notices)
+    }
+
+    /// Takes over notices whose reconciler has not been heard of for `idle`.
+    pub async fn take_over_notices(
+        &self,
+        keys: &Keys,
+        node: &str,
+        idle: Duration,
+        count: usize,
+    ) -> Result<Vec<Notice>, Error> {
+        let mut connection = self.slow();
+        let (_, notices, _): (String, Value, Value) = redis::cmd("XAUTOCLAIM")
+            .arg(&keys.finished)
+            .arg("records")
+            .arg(node)
+            .arg(idle.as_millis() as u64)
+            .arg("0-0")
+            .arg("COUNT")
+            .arg(count)
+            .query_async(&mut connection)
+            .await?;
+        read_notices(&notices)
+    }
+
+    /// The records hold `entries` durably: forgets them here. For each its units sold by SKU.
+    pub async fn drained(
+        &self,
+        keys: &Keys,
+        notices: &[EntryId],
+        entries: &[(EntryId, HashMap<&str, u64>)],
+        details: &[Address],
+    ) -> Result<u64, Error> {
+        let mut command =
+            scripts::entry_drained.call(&[&keys.stock, &keys.intake, &keys.outcome, &keys.detail, &keys.finished]);
+        command.arg(format!("{} {} {}", notices.len(), entries.len(), details.len()));
+        for notice in notices {
+            command.arg(notice.to_string());
+        }
+        for (id, sold) in entries {
+            command.arg(id.to_string()).arg(sold.len());
+            for (sku, units) in sold {
+                command.arg(*sku).arg(*units);
+            }
+        }
+        for address in details {
+            command.arg(address.to_string());
+        }
+        let reply = self.run(&mut self.lane(), &command).await?;
+        redis::from_redis_value(reply)
+            .map_err(|error| Error::Unexpected { what: "entry_drained", reply: error.to_string() })
+    }
+}
+
+/// Holds the caller back until the class is met on this connection's writes.
+pub async fn wait_until_durable(lane: &mut ConnectionManager, wait: Wait, patience: Duration) -> Result<(), Error> {
+    let patience_ms = patience.as_millis() as u64;
+    match wait {
+        Wait::Nothing => Ok(()),
+        Wait::LocalFsync => {
+            let (local, _): (u64, u64) = redis::cmd("WAITAOF").arg(1).arg(0).arg(patience_ms).query_async(lane).await?;
+            if local >= 1 {
+                Ok(())
+            } else {
+                Err(Error::NotDurable("the append-only file was not fsynced in time".into()))
+            }
+        }
+        Wait::Replicas(n) => {
+            let confirmed: u64 = redis::cmd("WAIT").arg(n).arg(patience_ms).query_async(lane).await?;
+            if confirmed >= n.into() {
+                Ok(())
+            } else {
+                Err(Error::NotDurable(format!("{confirmed} of {n} replicas confirmed in time")))
+            }
+        }
+    }
+}
+
+fn read_decisions(reply: &Value, requests: usize) -> Option<Admitted> {
+    let Value::Array(parts) = reply else { return None };
+    let text = |value: &Value| -> Option<String> { redis::from_redis_value_ref(value).ok() };
+    let codes = text(parts.first()?)?;
+    let entry_text = text(parts.get(1)?)?;
+    let version = text(parts.get(2)?)?.parse().ok()?;
+    let entry = if entry_text.is_empty() { None } else { Some(entry_text.parse::<EntryId>().ok()?) };
+    let mut replays = parts[3..].iter();
+    let mut index = 0;
+    let mut decisions = Vec::with_capacity(requests);
+    for code in codes.bytes() {
+        decisions.push(match code {
+            b'A' => {
+                index += 1;
+                Decision::Admitted(Address { entry: entry?, index: index - 1 })
+            }
+            b'R' => Decision::Replayed(text(replays.next()?)?.parse().ok()?),
+            b'K' => Decision::KeyReused,
+            b'N' => Decision::NotOpen,
+            b'P' => Decision::Paused,
+            b'C' => Decision::Closed,
+            b'U' => Decision::UnknownSku,
+            b'L' => Decision::LimitReached,
+            b'S' => Decision::SoldOut,
+            _ => return None,
+        });
+    }
+    (decisions.len() == requests).then_some(Admitted { decisions, entry, version })
+}
+
+/// Stream entries of the intake: `[[id, ['v1', frames]], …]`.
+fn read_entries(reply: &Value) -> Result<Vec<(EntryId, Vec<Frame>)>, Error> {
+    let unexpected = |problem: &str| Error::Unexpected { what: "an entry of the intake", reply: problem.into() };
+    let raw: Vec<(String, Vec<Vec<u8>>)> =
+        redis::from_redis_value_ref(reply).map_err(|error| unexpected(&error.to_string()))?;
+    raw.into_iter()
+        .map(|(id, fields)| {
+            let id = id.parse().map_err(|_| unexpected(&id))?;
+            match fields.as_slice() {
+                [name, frames] if name == b"v1" => {
+                    Ok((id, frame::decode_all(frames).ok_or_else(|| unexpected("frames that cannot be read"))?))
+                }
+                _ => Err(unexpected("a version that this program does not read")),
+            }
+        })
+        .collect()
+}
+
+fn read_notices(reply: &Value) -> Result<Vec<Notice>, Error> {
+    let unexpected = |problem: String| Error::Unexpected { what: "a notice of finished entries", reply: problem };
+    let raw: Vec<(String, Option<HashMap<String, String>>)> =
+        redis::from_redis_value_ref(reply).map_err(|error| unexpected(error.to_string()))?;
+    raw.into_iter()
+        .map(|(id, fields)| {
+            let id = id.parse().map_err(|_| unexpected(id))?;
+            // A notice that was deleted while pending comes back empty: acknowledge it and go on.
+            let entries = fields.unwrap_or_default().remove("ids").unwrap_or_default();
+            let entries = entries.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect();
+            Ok(Notice { id, entries })
+        })
+        .collect()
+}

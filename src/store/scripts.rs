@@ -1,0 +1,54 @@
+//! The Lua scripts, by name. They are sent by digest; [`super::redis::Redis::verify`] loads them.
+
+use std::sync::LazyLock;
+
+/// One file of `lua/`.
+pub struct Script {
+    pub name: &'static str,
+    pub source: &'static str,
+    /// SHA-1 of the source, in hex: what EVALSHA names it by.
+    pub digest: String,
+}
+
+macro_rules! scripts {
+    ($($name:ident),* $(,)?) => {
+        $(pub static $name: LazyLock<Script> = LazyLock::new(|| {
+            const SOURCE: &str = include_str!(concat!("../../lua/", stringify!($name), ".lua"));
+            Script { name: stringify!($name), source: SOURCE, digest: redis::Script::new(SOURCE).get_hash().to_owned() }
+        });)*
+
+        /// Every script, for loading and for the tests that read their headers.
+        pub fn all() -> Vec<&'static Script> {
+            vec![$(&*$name),*]
+        }
+    };
+}
+
+#[allow(non_upper_case_globals)] // a script is named as its file is
+mod registry {
+    use super::*;
+    scripts!(
+        entry_drained,
+        entry_renew,
+        ledger_forget,
+        order_admit,
+        order_finish,
+        order_retry,
+        sale_create,
+        sale_update,
+        stock_add,
+    );
+}
+pub use registry::*;
+
+impl Script {
+    /// `EVALSHA digest keys…`, ready for its arguments.
+    pub fn call(&self, keys: &[&str]) -> redis::Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.digest).arg(keys.len());
+        for key in keys {
+            command.arg(*key);
+        }
+        command
+    }
+}
