@@ -267,7 +267,7 @@ fn one_text(out: &mut String, finding: &Finding) {
     let at_service = audit.orders_at_service.map_or("not asked".into(), grouped);
     let _ = writeln!(
         out,
-        "orders: {} made, {} refused in the records · {at_service} at the order service",
+        "orders: {} made, {} refused in the records · at the order service: {at_service}",
         count(audit.records.succeed),
         count(audit.records.failed)
     );
@@ -287,8 +287,11 @@ fn one_text(out: &mut String, finding: &Finding) {
         names(out, "missing in the file", &list.missing.first, list.missing.count);
         names(out, "extra in the file", &list.extra.first, list.extra.count);
     }
-    let verdict =
-        if finding.is_good() { "✓ adds up: drift 0".to_owned() } else { format!("✗ does not add up: drift {}", grouped(audit.drift)) };
+    let verdict = match (finding.is_good(), audit.drift) {
+        (true, _) => "✓ adds up: drift 0".to_owned(),
+        (false, 0) => "✗ does not add up: see above".to_owned(),
+        (false, drift) => format!("✗ does not add up: drift {}", grouped(drift)),
+    };
     let _ = writeln!(out, "{verdict}\n");
 }
 
@@ -304,5 +307,58 @@ fn names(out: &mut String, what: &str, gids: &[String], count: u64) {
     }
     if count > shown.len() as u64 {
         let _ = writeln!(out, "  … and {} more", count - shown.len() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(change: Value, list: Option<Differences>) -> Finding {
+        let mut raw = json!({
+            "sale": "s", "settled": true, "in_flight": 0, "undrained": 0, "drift": 0,
+            "items": [{ "sku": "a", "loaded": 10, "available": 4, "reserved": 0, "sold": 6, "records_units": 6, "service_units": null, "drift": 0 }],
+            "records": { "succeed": 6, "failed": 0 }, "orders_at_service": null, "missing": [], "extra": [], "problems": []
+        });
+        for (name, value) in change.as_object().unwrap() {
+            raw[name] = value.clone();
+        }
+        Finding { audit: serde_json::from_value(raw.clone()).unwrap(), raw, list }
+    }
+
+    #[test]
+    fn books_that_add_up_are_good() {
+        let good = finding(json!({}), None);
+        assert!(as_text(&[finding(json!({}), None)], &Differing::default(), &Differing::default()).contains("✓ adds up"));
+        assert!(verdict(&[good], None, 0, 0).is_ok());
+    }
+
+    /// The client adds up for itself: a server that says "drift 0" beside figures that do not add up is not believed.
+    #[test]
+    fn anything_that_differs_is_exit_code_1() {
+        let leak = json!([{ "sku": "a", "loaded": 10, "available": 4, "reserved": 0, "sold": 5, "records_units": 5, "drift": 0 }]);
+        for change in [
+            json!({ "drift": 1 }),
+            json!({ "missing": ["s.0.1-1.0"] }),
+            json!({ "extra": ["s.0.1-1.0"] }),
+            json!({ "problems": ["the order service did not answer"] }),
+            json!({ "items": leak }),
+        ] {
+            let error = verdict(&[finding(change.clone(), None)], None, 0, 0).unwrap_err();
+            assert_eq!(terminal::exit_code(&error), 1, "{change}");
+        }
+        let list = Differences { missing: Differing { count: 1, first: vec!["s.0.1-1.0".into()] }, ..Differences::default() };
+        let found = [finding(json!({}), Some(list))];
+        assert!(as_text(&found, &Differing::default(), &Differing::default()).contains("missing in the file:\n  s.0.1-1.0"));
+        assert!(verdict(&found, None, 0, 0).is_err());
+        assert!(verdict(&[finding(json!({}), None)], None, 1, 0).is_err());
+        assert!(verdict(&[finding(json!({}), None)], None, 0, 1).is_err());
+    }
+
+    #[test]
+    fn a_sale_in_motion_fails_only_who_asked_to_wait() {
+        let moving = || [finding(json!({ "settled": false, "in_flight": 3 }), None)];
+        assert!(verdict(&moving(), None, 0, 0).is_ok());
+        assert!(verdict(&moving(), Some(1), 0, 0).is_err());
     }
 }

@@ -22,9 +22,16 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServerArgs {
     /// The running server.
-    #[arg(long, value_name = "URL", env = "RUSHLINE_SERVER", default_value = "http://127.0.0.1:36789", help_heading = "Server")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "RUSHLINE_SERVER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:36789",
+        help_heading = "Server"
+    )]
     server: String,
-    /// Print JSON, as the server answered it.
+    /// Print JSON: every field of the answer.
     #[arg(long, help_heading = "Server")]
     pub json: bool,
 }

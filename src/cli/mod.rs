@@ -26,6 +26,7 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(
     name = "rushline",
+    bin_name = "rushline",
     version,
     disable_help_subcommand = true,
     after_help = "\
@@ -82,8 +83,8 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are "errors" of clap with exit code 0. If they cannot be printed there is nobody to tell.
-            let _ = error.print();
+            // Help and version are "errors" of clap with exit code 0.
+            terminal::report_usage(&error);
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };

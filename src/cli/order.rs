@@ -36,10 +36,12 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
     client::show(&server, &answer.body, human)
 }
 
-/// A line per field, in the server's order; items as `2 × sku-1`.
+/// A line per field, gid and status first; items as `2 × sku-1`.
 fn human(order: &Value) -> String {
     let mut out = String::new();
-    for (name, value) in order.as_object().into_iter().flatten() {
+    let mut fields: Vec<_> = order.as_object().into_iter().flatten().collect();
+    fields.sort_by_key(|(name, _)| !["gid", "status"].contains(&name.as_str()));
+    for (name, value) in fields {
         let text = match value {
             Value::Array(items) => items.iter().map(item).collect::<Vec<_>>().join(", "),
             other => plain(other),

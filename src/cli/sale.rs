@@ -139,7 +139,9 @@ fn time(text: &str) -> Result<jiff::Timestamp, String> {
     match text.strip_prefix('+') {
         Some(span) => {
             let span: jiff::SignedDuration = span.parse().map_err(|_| rule.to_owned())?;
-            jiff::Timestamp::now().checked_add(span).map_err(|_| rule.to_owned())
+            let time = jiff::Timestamp::now().checked_add(span).map_err(|_| rule.to_owned())?;
+            // The server counts in milliseconds.
+            time.round(jiff::Unit::Millisecond).map_err(|_| rule.to_owned())
         }
         None => text.parse().map_err(|_| rule.to_owned()),
     }
@@ -279,7 +281,10 @@ fn one(sale: &Value) -> String {
 /// The fields that are no tables, a line each; writing to a String cannot fail.
 fn fields(sale: &Value) -> String {
     let mut out = String::new();
-    for (name, value) in sale.as_object().into_iter().flatten() {
+    let mut fields: Vec<_> = sale.as_object().into_iter().flatten().collect();
+    // JSON objects come in the order of the alphabet; a person looks for these two.
+    fields.sort_by_key(|(name, _)| !["sale", "status"].contains(&name.as_str()));
+    for (name, value) in fields {
         match value {
             Value::Array(_) | Value::Null => {}
             Value::Object(inner) if name != "refused" => {

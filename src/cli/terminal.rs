@@ -2,7 +2,7 @@
 
 use crate::config;
 use crate::fault::{Class, Fault};
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
 use serde_json::Value;
 use std::io::{self, IsTerminal, Write};
 
@@ -32,6 +32,17 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     let is_config = error.chain().any(|cause| cause.is::<config::Error>());
     let class = if is_config { Class::Config } else { Fault::in_error(error).map_or(Class::Failed, |fault| fault.class) };
     class as u8
+}
+
+/// Prints clap's error, help or version. An argument in the wrong place may be a URL with a password.
+pub fn report_usage(error: &clap::Error) {
+    let text = error.render().to_string();
+    if text.contains("://") && text.contains('@') && error.use_stderr() {
+        say(config::redact(&text).trim_end());
+    } else {
+        // If it cannot be printed there is nobody to tell.
+        let _ = error.print();
+    }
 }
 
 /// What went wrong, why, and what to do about it.
@@ -69,12 +80,15 @@ fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && !unwanted && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// A narrower terminal breaks words into letters.
+const COLUMNS_MIN: u16 = 40;
+
 /// A table with its first column to the left and, from `numbers_from` on, columns to the right.
 pub fn table(header: &[&str], numbers_from: usize, rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    // A pipe has no width; there a row stays a line.
-    let wrap = io::stdout().is_terminal();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
+    // A pipe has no width, and some terminals do not know theirs; there a row stays a line.
+    let wrap = io::stdout().is_terminal() && table.width().is_some_and(|columns| columns >= COLUMNS_MIN);
     table.set_content_arrangement(if wrap { ContentArrangement::Dynamic } else { ContentArrangement::Disabled });
     let cell = |(column, text): (usize, String)| {
         let alignment = if column >= numbers_from { CellAlignment::Right } else { CellAlignment::Left };
@@ -84,7 +98,8 @@ pub fn table(header: &[&str], numbers_from: usize, rows: impl IntoIterator<Item 
     for row in rows {
         table.add_row(row.into_iter().enumerate().map(cell));
     }
-    format!("{table}\n")
+    // Padding at the end of a line is of no use to `cut`, `diff` or a person.
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 /// A number as people read it: `1 000 000`.

@@ -21,10 +21,10 @@ impl Wrong {
         Self { what: what.into(), hint: None }
     }
 
-    /// `must be …, got "…"`, with a password in it masked: people do put a URL where a number belongs.
-    fn must_be(rule: &str, text: &str) -> Self {
+    /// `…, got "…"`, with a password in it masked: people do put a URL where a number belongs.
+    fn got(rule: &str, text: &str) -> Self {
         let shown: String = redact(text).chars().take(80).collect();
-        Self::new(format!("must be {rule}, got {shown:?}"))
+        Self::new(format!("{rule}, got {shown:?}"))
     }
 }
 
@@ -47,10 +47,10 @@ pub struct Count {
     pub unit: &'static str,
 }
 
-fn whole(text: &str, min: u64, max: u64, allowed: &str) -> Result<u64, Wrong> {
+fn whole(text: &str, min: u64, max: u64) -> Result<u64, Wrong> {
     let digits = text.trim().replace('_', "");
-    let number = digits.parse::<u64>().map_err(|_| Wrong::must_be("a whole number", text))?;
-    if (min..=max).contains(&number) { Ok(number) } else { Err(Wrong::must_be(allowed, text)) }
+    let number = digits.parse::<u64>().map_err(|_| Wrong::got("must be a whole number", text))?;
+    if (min..=max).contains(&number) { Ok(number) } else { Err(Wrong::got("is out of range", text)) }
 }
 
 impl Kind<u64> for Count {
@@ -59,7 +59,7 @@ impl Kind<u64> for Count {
     }
 
     fn read(&self, text: &str) -> Result<u64, Wrong> {
-        whole(text, self.min, self.max, &Kind::<u64>::allowed(self))
+        whole(text, self.min, self.max)
     }
 
     fn show(&self, value: &u64) -> Value {
@@ -105,7 +105,7 @@ macro_rules! duration_kind {
             }
 
             fn read(&self, text: &str) -> Result<Duration, Wrong> {
-                whole(text, self.min, self.max, &self.allowed()).map(Duration::$from)
+                whole(text, self.min, self.max).map(Duration::$from)
             }
 
             fn show(&self, value: &Duration) -> Value {
@@ -142,7 +142,7 @@ impl Kind<SocketAddr> for Address {
             Some(port) => format!("127.0.0.1:{port}"),
             None => text.to_owned(),
         };
-        spelled.parse().map_err(|_| Wrong::must_be("an IP address with a port", text))
+        spelled.parse().map_err(|_| Wrong::got("must be an IP address with a port", text))
     }
 
     fn show(&self, value: &SocketAddr) -> Value {
@@ -163,7 +163,7 @@ impl Kind<PathBuf> for Path {
     }
 
     fn read(&self, text: &str) -> Result<PathBuf, Wrong> {
-        if text.is_empty() || text.contains('\0') { Err(Wrong::must_be("a path", text)) } else { Ok(text.into()) }
+        if text.is_empty() || text.contains('\0') { Err(Wrong::got("must be a path", text)) } else { Ok(text.into()) }
     }
 
     fn show(&self, value: &PathBuf) -> Value {
@@ -188,7 +188,7 @@ impl Kind<String> for Text {
 
     fn read(&self, text: &str) -> Result<String, Wrong> {
         let fits = !text.is_empty() && text.len() <= self.bytes_max && !text.chars().any(char::is_control);
-        if fits { Ok(text.into()) } else { Err(Wrong::must_be(&self.allowed(), text)) }
+        if fits { Ok(text.into()) } else { Err(Wrong::got("is not allowed", text)) }
     }
 
     fn show(&self, value: &String) -> Value {
@@ -268,8 +268,9 @@ impl<T: Copy + PartialEq> Kind<T> for Words<T> {
         if let Some((_, value)) = self.words.iter().find(|(word, _)| *word == text) {
             return Ok(*value);
         }
-        let hint = closest(text, self.words.iter().map(|(word, _)| *word)).map(|word| format!("did you mean `{word}`?"));
-        Err(Wrong { hint, ..Wrong::must_be(&self.allowed(), text) })
+        let hint =
+            closest(text, self.words.iter().map(|(word, _)| *word)).map(|word| format!("did you mean `{word}`? ({})", self.allowed()));
+        Err(Wrong { hint, ..Wrong::got("has no such word", text) })
     }
 
     fn show(&self, value: &T) -> Value {
@@ -339,7 +340,7 @@ impl Kind<usize> for Threads {
     }
 
     fn read(&self, text: &str) -> Result<usize, Wrong> {
-        let number = whole(text, 1, THREADS_MAX, &self.allowed())?;
+        let number = whole(text, 1, THREADS_MAX)?;
         usize::try_from(number).map_err(|_| Wrong::new("is too large for this machine"))
     }
 
@@ -371,7 +372,7 @@ impl Kind<String> for NodeName {
 
     fn read(&self, text: &str) -> Result<String, Wrong> {
         let fits = !text.is_empty() && text.len() <= NODE_NAME_BYTES_MAX && text.chars().all(is_name_char);
-        if fits { Ok(text.into()) } else { Err(Wrong::must_be(&self.allowed(), text)) }
+        if fits { Ok(text.into()) } else { Err(Wrong::got("is not allowed", text)) }
     }
 
     fn show(&self, value: &String) -> Value {

@@ -43,7 +43,13 @@ const SECRET_WORDS: [&str; 4] = ["pass", "pwd", "secret", "token"];
 /// Works on text that is no valid URL: a wrong one is shown in an error, and a stray `/`, `?` or `#` in the password
 /// is the usual reason that it is wrong. When in doubt it masks too much.
 pub fn redact(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return redact_query(text) };
+    let Some((scheme, rest)) = text.split_once("://") else {
+        // Without slashes it may still be meant as a URL with a password; a file's name may well have an `@`.
+        return match text.rfind('@') {
+            Some(at) if !text.starts_with("sqlite:") => format!("***@{}", redact_query(&text[at + 1..])),
+            _ => redact_query(text),
+        };
+    };
     let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest.rfind('@') {
         None => format!("{scheme}://{}", redact_query(rest)),
@@ -87,7 +93,9 @@ mod tests {
             ("redis://u:hun#ter2@host", "redis://***@host"),
             ("redis://u:hun@ter2@host", "redis://u:***@host"),
             ("redis://u:hunter2@x/@host", "redis://***@host"),
+            ("redis:u:hunter2@host", "***@host"),
             ("sqlite:orders.db?mode=rwc", "sqlite:orders.db?mode=rwc"),
+            ("sqlite:a@b.db", "sqlite:a@b.db"),
         ] {
             assert_eq!(redact(url), shown);
             assert_eq!(format!("{}", SecretUrl::new(url)), shown);
