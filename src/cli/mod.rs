@@ -1,0 +1,116 @@
+//! The command line: what can be typed, and how results, errors and exit codes look.
+//!
+//! `serve`, `dev` and `doctor` run the library in this process; `sale`, `order` and `audit` are clients of a running
+//! server and know it only by its HTTP interface. Data goes to standard output, talk to standard error.
+//! Exit codes: 0 good, 1 failed (an audit's difference too), 2 usage, 3 configuration, 4 a dependency out of reach.
+
+mod audit;
+mod client;
+mod config;
+mod doctor;
+mod flags;
+mod order;
+mod order_service;
+mod orders_file;
+mod progress;
+mod sale;
+mod serve;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A coordinator in front of flash-sale order endpoints: units taken equal orders made, exactly.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rushline",
+    bin_name = "rushline",
+    version,
+    disable_help_subcommand = true,
+    after_help = "\
+Exit codes: 0 good, 1 failed or drift, 2 usage, 3 configuration, 4 a dependency cannot be reached.
+`-h` is short, `--help` is long."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server.
+    #[command(after_help = "Example:\n  rushline serve --redis-url redis://127.0.0.1:6379 --records-url postgres://shop@db/orders")]
+    Serve(serve::Args),
+    /// Run the server with a demo sale and a demo order service, for a first look.
+    #[command(after_help = "Example:\n  rushline dev\n  rushline sale show demo        (in another terminal)")]
+    Dev(serve::Args),
+    /// Check configuration and connections, and what Redis can promise.
+    #[command(after_help = "Example:\n  rushline doctor --config rushline.yaml")]
+    Doctor(doctor::Args),
+    /// Show, check or write the configuration.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Create, watch and steer sales.
+    #[command(subcommand)]
+    Sale(sale::Command),
+    /// Look up an order.
+    #[command(subcommand)]
+    Order(order::Command),
+    /// Prove that units taken equal orders made; exits with 1 when they do not.
+    #[command(after_help = audit::EXAMPLES)]
+    Audit(audit::Args),
+    /// The order service of `dev` and of the demo.
+    #[command(hide = true)]
+    OrderService(order_service::Args),
+}
+
+const OVERVIEW: &str = "\
+Try first:
+  rushline dev                  a server with a demo sale, nothing to set up
+  rushline sale show demo       what it sells; in another terminal
+
+Commands:
+  serve      run the server                     sale     create, watch and steer sales
+  dev        the same with a demo sale          order    look up an order
+  doctor     check connections and promises     audit    prove units taken = orders made
+  config     show, check or write settings      help     rushline --help, rushline COMMAND --help
+";
+
+/// Reads the command line, does it, and says how it went.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" of clap with exit code 0.
+            terminal::report_usage(&error);
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if terminal::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::report(&error);
+            ExitCode::from(terminal::exit_code(&error))
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        None => {
+            let about = "a coordinator in front of flash-sale order endpoints";
+            terminal::print(&format!("rushline {} · {about}\n\n{OVERVIEW}", env!("CARGO_PKG_VERSION")))
+        }
+        Some(Command::Serve(args)) => serve::run(args, false),
+        Some(Command::Dev(args)) => serve::run(args, true),
+        Some(Command::Doctor(args)) => doctor::run(args),
+        Some(Command::Config(command)) => config::run(command),
+        Some(Command::Sale(command)) => client::block_on(sale::run(command)),
+        Some(Command::Order(command)) => client::block_on(order::run(command)),
+        Some(Command::Audit(args)) => client::block_on(audit::run(args)),
+        Some(Command::OrderService(args)) => order_service::run(args),
+    }
+}

@@ -1,0 +1,124 @@
+//! The list. To add a setting, add a line here: flag, variable, key, help, sample and `config show` follow.
+//!
+//! A line is: what it is for and what more or less of it costs; field and type; name with the unit last; kind with
+//! default and range.
+
+use super::kind::{
+    Address, Count, Kind, LogFormat, LogLevel, Millis, NodeName, OptionalUrl, Path, RewriteAfterLoad, Seconds, Text, Threads, Words,
+};
+use super::secret_url::SecretUrl;
+use super::table::{Setting, settings};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+settings! {
+    top {
+        /// Directory for what a server without other stores keeps: the private Redis and the SQLite records.
+        data_dir: PathBuf, "data_dir", Path("./rushline-data");
+    }
+
+    /// The door for buyers and operators.
+    http: Http {
+        /// Address and port to listen on. Port 0 takes a free one and the banner names it.
+        listen: SocketAddr, "http.listen", Address("127.0.0.1:36789");
+        /// Longest request body. Larger ones hear 413; each connection may hold one in memory.
+        body_bytes_max: usize, "http.body_bytes_max", Count { default: 65_536, min: 1_024, max: 16 << 20, unit: "bytes" };
+        /// Most connections at once; further ones wait in the listen queue. Each needs a file descriptor.
+        connections_max: usize, "http.connections_max", Count { default: 20_000, min: 1, max: 1_000_000, unit: "connections" };
+        /// Time for a client to send its request head. Shorter sheds idle and slow clients sooner.
+        header_timeout: Duration, "http.header_timeout_ms", Millis { default: 10_000, min: 100, max: 600_000 };
+        /// Longest `?wait_ms=` that is granted; longer wishes are cut to it. Each waiting request holds a connection.
+        wait_max: Duration, "http.wait_ms_max", Millis { default: 30_000, min: 0, max: 600_000 };
+    }
+
+    /// The Redis that holds stock and orders in flight.
+    redis: Redis {
+        /// Which Redis: redis://, rediss:// or unix://. Without it a private redis-server child is started.
+        url: Option<SecretUrl>, "redis.url", OptionalUrl {
+            schemes: &["redis", "rediss", "unix", "redis+unix"],
+            example: "redis://user:password@127.0.0.1:6379/0",
+            unset: "a private redis-server child",
+        };
+        /// The program to start when there is no URL: a name looked up in PATH, or a path.
+        program: String, "redis.program", Text { default: "redis-server", bytes_max: 4_096 };
+        /// What every key starts with. Servers that share a sale share the prefix; others must not.
+        prefix: String, "redis.prefix", Text { default: "rl:", bytes_max: 64 };
+        /// Multiplexed connections. More of them help only when one core cannot fill Redis.
+        connections: usize, "redis.connections", Count { default: 2, min: 1, max: 64, unit: "connections" };
+        /// How long an answer may take before the outcome counts as unknown and the caller hears 503.
+        timeout: Duration, "redis.timeout_ms", Millis { default: 3_000, min: 50, max: 600_000 };
+        /// Whether to rewrite the AOF after Redis loaded one, before admission opens: a cut tail would be loaded again.
+        rewrite_after_load: RewriteAfterLoad, "redis.rewrite_after_load",
+            Words { default: RewriteAfterLoad::Auto, words: RewriteAfterLoad::WORDS };
+    }
+
+    /// Where finished orders are kept.
+    records: Records {
+        /// Which database: sqlite:PATH, mongodb://, postgres:// or mysql://. Without it, SQLite in the data directory.
+        url: Option<SecretUrl>, "records.url", OptionalUrl {
+            schemes: &["sqlite", "mongodb", "mongodb+srv", "postgres", "postgresql", "mysql", "mariadb"],
+            example: "postgres://user:password@127.0.0.1:5432/rushline",
+            unset: "sqlite, orders.db in data_dir",
+        };
+        /// Most records in one write. More write faster and hold more memory.
+        batch_max: usize, "records.batch_max", Count { default: 1_000, min: 1, max: 100_000, unit: "records" };
+        /// Finished orders not yet in the records, above which the log warns and the metric is raised.
+        backlog_alarm: u64, "records.backlog_alarm", Count { default: 1_000_000, min: 1, max: 1 << 40, unit: "orders" };
+    }
+
+    /// How order requests get into Redis.
+    admission: Admission {
+        /// Most orders in one script call. More raise throughput and the time that one call blocks Redis.
+        batch_max: usize, "admission.batch_max", Count { default: 256, min: 1, max: 4_096, unit: "orders" };
+        /// Order requests of one sale that wait for Redis; above it callers hear 429. More mean longer waits.
+        queue_max: usize, "admission.queue_max", Count { default: 20_000, min: 1, max: 10_000_000, unit: "requests" };
+    }
+
+    /// How order endpoints are called.
+    delivery: Delivery {
+        /// Orders of one sale admitted and not yet answered by the order endpoint; above it callers hear 429.
+        backlog_max: usize, "delivery.backlog_max", Count { default: 200_000, min: 1, max: 100_000_000, unit: "orders" };
+        /// How long an order lies untouched before another node takes it over. Shorter recovers sooner and calls twice
+        /// more often.
+        lease: Duration, "delivery.lease_ms", Millis { default: 5_000, min: 100, max: 3_600_000 };
+        /// Delay before the first repeat of a failed call; it doubles from there.
+        retry_base: Duration, "delivery.retry_base_ms", Millis { default: 200, min: 1, max: 600_000 };
+        /// Longest delay between two calls for one order.
+        retry_max: Duration, "delivery.retry_max_ms", Millis { default: 60_000, min: 1, max: 3_600_000 };
+        /// Delay before asking again when the order endpoint answered 425 or ONGOING.
+        ongoing: Duration, "delivery.ongoing_ms", Millis { default: 1_000, min: 10, max: 600_000 };
+    }
+
+    /// What Redis remembers of buyers after a sale.
+    ledger: Ledger {
+        /// How long a closed sale's ledger stays; until then a repeated request still hears its first answer.
+        keep: Duration, "ledger.keep_s", Seconds { default: 86_400, min: 0, max: 31_536_000 };
+    }
+
+    /// How the server stops.
+    shutdown: Shutdown {
+        /// Time to finish what is in flight after SIGTERM or Ctrl-C; what is left is taken over by the next node.
+        grace: Duration, "shutdown.grace_ms", Millis { default: 10_000, min: 0, max: 600_000 };
+    }
+
+    /// The process.
+    runtime: Runtime {
+        /// Worker threads.
+        threads: usize, "runtime.threads", Threads;
+    }
+
+    /// What is logged, to standard error.
+    log: Log {
+        /// The least serious lines that are logged.
+        level: LogLevel, "log.level", Words { default: LogLevel::Info, words: LogLevel::WORDS };
+        /// `auto` is pretty on a terminal and JSON otherwise.
+        format: LogFormat, "log.format", Words { default: LogFormat::Auto, words: LogFormat::WORDS };
+    }
+
+    /// This server among others.
+    node: Node {
+        /// Its name in Redis consumer groups and in logs. No two running servers may share one.
+        name: String, "node.name", NodeName;
+    }
+}
