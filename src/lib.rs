@@ -1,3 +1,24 @@
+//! rushline: a coordinator in front of flash-sale order endpoints. Units taken equal orders made, exactly.
+//!
+//! The map, from the rules outwards:
+//!
+//! - [`domain`]: the rules, pure.
+//! - [`store`]: Redis. Keys, scripts (`lua/`), replies.
+//! - [`sale`]: the path of an order through a node: admission, delivery, finishing, taking over.
+//! - [`reconciler`]: drains finished orders to the records, and audits.
+//! - [`server`]: the HTTP interface; it only translates.
+//! - [`config`], [`cli`], [`serve`]: how it is set up and started.
+//! - [`demo`]: a small real order service, for a first look.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
 pub mod domain;
+pub mod fault;
+pub mod reconciler;
 pub mod sale;
+pub mod serve;
+pub mod server;
 pub mod store;
+pub mod telemetry;

@@ -1,0 +1,4 @@
+mod address;
+pub mod mongo;
+pub mod sink;
+pub mod sql;

@@ -1,0 +1,147 @@
+//! Records in a SQLite file: the embedded default.
+//!
+//! One connection writes: SQLite has one writer at a time anyway, and one connection keeps its prepared statements.
+//! Readers have their own and, thanks to the write-ahead log, neither wait for the writer nor make it wait.
+
+use super::row::{self, Row, Stored};
+use super::{CONNECT_WAIT_MAX, Migrations, address, insert, pool_options};
+use crate::reconciler::sink::Error;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// Rows per statement. Measured, 120,000 orders of 110 bytes in batches of 2,000, one core: 1 row 28,000/s, 10 rows
+/// 116,000/s, 100 rows 201,000/s, 500 rows 203,000/s; one JSON text taken apart by json_each 127,000/s. A table
+/// WITHOUT ROWID was slower (177,000/s at 100 rows) and suffers from large payloads.
+const STATEMENT_ROWS: &[usize] = &[100, 10, 1];
+
+const INSERT: &str = "INSERT INTO rushline_orders \
+    (gid, sale, buyer, items, payload, status, reason, attempts, admitted_ms, finished_ms) VALUES ";
+const ROW: &str = "(?,?,?,?,?,?,?,?,?,?)";
+const SELECT: &str =
+    "SELECT gid, buyer, items, payload, status, reason, attempts, admitted_ms, finished_ms FROM rushline_orders ";
+
+const MIGRATIONS: Migrations = &[&["CREATE TABLE rushline_orders (
+        gid TEXT NOT NULL PRIMARY KEY,
+        sale TEXT NOT NULL,
+        buyer TEXT NOT NULL,
+        items TEXT NOT NULL,
+        payload TEXT NOT NULL,
+        status TEXT NOT NULL,
+        reason TEXT,
+        attempts INTEGER NOT NULL,
+        admitted_ms INTEGER NOT NULL,
+        finished_ms INTEGER NOT NULL,
+        admitted_at TEXT AS (strftime('%Y-%m-%dT%H:%M:%fZ', admitted_ms / 1000.0, 'unixepoch')) VIRTUAL,
+        finished_at TEXT AS (strftime('%Y-%m-%dT%H:%M:%fZ', finished_ms / 1000.0, 'unixepoch')) VIRTUAL
+    )"]];
+
+#[derive(Clone)]
+pub(super) struct Sqlite {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Sqlite {
+    pub async fn open(url: &str) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::from_str(url).map_err(|e| address::refused(url, &e.to_string()))?;
+        let directory = options.get_filename().parent().unwrap_or(Path::new(""));
+        std::fs::create_dir_all(directory)
+            .map_err(|e| address::refused(url, &format!("its directory cannot be made: {e}")))?;
+        let options = options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL: a commit is on the disk when it answers. NORMAL may lose the last ones when the power fails.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(CONNECT_WAIT_MAX)
+            .disable_statement_logging();
+        let mut connection = first_connection(&options).await?;
+        migrate(&mut connection).await?;
+        connection.close().await?;
+        Ok(Self {
+            writer: pool_options().max_connections(1).connect_lazy_with(options.clone()),
+            readers: pool_options().connect_lazy_with(options),
+        })
+    }
+
+    pub async fn write(&self, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
+        let mut connection = self.writer.acquire().await?;
+        // IMMEDIATE takes the write lock at once: a transaction that began by reading could not wait for it.
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        for rows in row::statements(rows, STATEMENT_ROWS) {
+            let mut query = sqlx::query(insert(INSERT, ROW, rows.len(), " ON CONFLICT (gid) DO NOTHING"));
+            for row in rows {
+                query = query
+                    .bind(&row.gid)
+                    .bind(row.sale())
+                    .bind(row.record.buyer.as_str())
+                    .bind(&row.items)
+                    .bind(&row.record.payload)
+                    .bind(row.record.status.as_str())
+                    .bind(row.record.reason.as_deref())
+                    .bind(row.attempts())
+                    .bind(row.admitted_ms())
+                    .bind(row.finished_ms());
+            }
+            query.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await
+    }
+
+    pub async fn read(&self, gid: &str) -> Result<Option<Stored>, sqlx::Error> {
+        let query = select("WHERE gid = ?");
+        sqlx::query_as(query).bind(gid).fetch_optional(&self.readers).await
+    }
+
+    pub async fn page(&self, after: &str, end: &str, limit: u32) -> Result<Vec<Stored>, sqlx::Error> {
+        let query = select("WHERE gid > ? AND gid < ? ORDER BY gid LIMIT ?");
+        sqlx::query_as(query).bind(after).bind(end).bind(i64::from(limit)).fetch_all(&self.readers).await
+    }
+
+    pub async fn tally(&self, first: &str, end: &str) -> Result<Vec<(String, i64)>, sqlx::Error> {
+        sqlx::query_as("SELECT status, COUNT(*) FROM rushline_orders WHERE gid > ? AND gid < ? GROUP BY status")
+            .bind(first)
+            .bind(end)
+            .fetch_all(&self.readers)
+            .await
+    }
+}
+
+fn select(condition: &str) -> sqlx::AssertSqlSafe<String> {
+    insert(SELECT, condition, 1, "")
+}
+
+/// Connects for the first time. Turning the write-ahead log on needs the file for itself for a moment and does not
+/// heed the busy timeout, so two that open a new file at once may have to try again.
+async fn first_connection(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let deadline = Instant::now() + CONNECT_WAIT_MAX;
+    loop {
+        match options.connect().await {
+            Err(sqlx::Error::Database(e)) if e.message().contains("locked") && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query("CREATE TABLE IF NOT EXISTS rushline_schema (version INTEGER NOT NULL PRIMARY KEY)")
+        .execute(&mut *transaction)
+        .await?;
+    let (done,): (i64,) =
+        sqlx::query_as("SELECT COALESCE(MAX(version), 0) FROM rushline_schema").fetch_one(&mut *transaction).await?;
+    for (version, steps) in (1i64..).zip(MIGRATIONS).filter(|(version, _)| *version > done) {
+        for step in *steps {
+            sqlx::query(*step).execute(&mut *transaction).await?;
+        }
+        sqlx::query("INSERT INTO rushline_schema (version) VALUES (?)")
+            .bind(version)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await
+}
