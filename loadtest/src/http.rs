@@ -89,6 +89,11 @@ impl Connection {
         self.stream.write_all(request).await
     }
 
+    /// Waits until the answer has begun to arrive, and reads nothing of it.
+    pub async fn answer_arrives(&self) -> std::io::Result<()> {
+        self.stream.readable().await
+    }
+
     /// Reads what is there, after `filled`. Reading into room to spare lets tokio know that the socket is empty
     /// without asking the kernel a second time.
     async fn fill(&mut self) -> std::io::Result<()> {

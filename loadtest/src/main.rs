@@ -4,14 +4,19 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `http` | the sparing client that all load goes through |
-//! | `buyers`, `demo`, `report` | the sale of `make demo` |
+//! | `demo`, `buyers`, `progress`, `audit`, `report` | the sale of `make demo` |
 //! | `bench/` | the figures of `make bench` |
 //! | `floor`, `sink_service` | servers that the bench measures against |
 //! | `processes`, `resp` | what a run starts, and what it asks Redis |
 
+mod audit;
+mod buyers;
+mod demo;
 mod floor;
 mod http;
 mod processes;
+mod progress;
+mod report;
 mod sink_service;
 
 use std::net::SocketAddr;
@@ -28,6 +33,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// A whole sale in the terminal, with everything that goes wrong in one, and the proof that it adds up.
+    Demo(demo::Settings),
     /// The least an HTTP server can do: 100 fixed bytes to every POST.
     FloorServer(Server),
     /// The bench's order service, in memory, with exact books.
@@ -56,6 +63,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Demo(settings) => {
+            let local = tokio::task::LocalSet::new();
+            return runtime(1)?.block_on(local.run_until(demo::run(settings)));
+        }
         Command::FloorServer(server) => runtime(server.threads)?.block_on(floor::run(server.listen))?,
         Command::SinkService(server) => runtime(server.threads)?.block_on(sink_service::run(server.listen))?,
     }
