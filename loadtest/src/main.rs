@@ -10,6 +10,7 @@
 //! | `processes`, `resp` | what a run starts, and what it asks Redis |
 
 mod audit;
+mod bench;
 mod buyers;
 mod demo;
 mod floor;
@@ -17,6 +18,7 @@ mod http;
 mod processes;
 mod progress;
 mod report;
+mod resp;
 mod sink_service;
 
 use std::net::SocketAddr;
@@ -35,6 +37,8 @@ struct Cli {
 enum Command {
     /// A whole sale in the terminal, with everything that goes wrong in one, and the proof that it adds up.
     Demo(demo::Settings),
+    /// Measures what the project promises, beside the floor of this machine.
+    Bench(bench::Settings),
     /// The least an HTTP server can do: 100 fixed bytes to every POST.
     FloorServer(Server),
     /// The bench's order service, in memory, with exact books.
@@ -67,6 +71,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let local = tokio::task::LocalSet::new();
             return runtime(1)?.block_on(local.run_until(demo::run(settings)));
         }
+        Command::Bench(settings) => return runtime(1)?.block_on(bench::run(settings)),
         Command::FloorServer(server) => runtime(server.threads)?.block_on(floor::run(server.listen))?,
         Command::SinkService(server) => runtime(server.threads)?.block_on(sink_service::run(server.listen))?,
     }
