@@ -1,1 +1,86 @@
-fn main() {}
+//! Buyers, an order service and an oracle: `demo` shows a whole sale, `bench` measures one, and both end by proving
+//! that what buyers were told, what Redis says and what the order service holds are the same.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `http` | the sparing client that all load goes through |
+//! | `demo`, `buyers`, `progress`, `audit`, `report` | the sale of `make demo` |
+//! | `bench/` | the figures of `make bench` |
+//! | `floor`, `sink_service` | servers that the bench measures against |
+//! | `processes`, `resp` | what a run starts, and what it asks Redis |
+
+mod audit;
+mod bench;
+mod buyers;
+mod demo;
+mod floor;
+mod http;
+mod processes;
+mod progress;
+mod report;
+mod resp;
+mod sink_service;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "rushline-loadtest", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A whole sale in the terminal, with everything that goes wrong in one, and the proof that it adds up.
+    Demo(demo::Settings),
+    /// Measures what the project promises, beside the floor of this machine.
+    Bench(bench::Settings),
+    /// The least an HTTP server can do: 100 fixed bytes to every POST.
+    FloorServer(Server),
+    /// The bench's order service, in memory, with exact books.
+    SinkService(Server),
+}
+
+#[derive(Args)]
+struct Server {
+    /// Address; port 0 takes a free one. The first line of stdout says which.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Threads of the runtime; 1 leaves the other core to the generator.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Demo(settings) => {
+            let local = tokio::task::LocalSet::new();
+            return runtime(1)?.block_on(local.run_until(demo::run(settings)));
+        }
+        Command::Bench(settings) => return runtime(1)?.block_on(bench::run(settings)),
+        Command::FloorServer(server) => runtime(server.threads)?.block_on(floor::run(server.listen))?,
+        Command::SinkService(server) => runtime(server.threads)?.block_on(sink_service::run(server.listen))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    match threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        n => tokio::runtime::Builder::new_multi_thread().worker_threads(n).enable_all().build(),
+    }
+}

@@ -1,0 +1,180 @@
+//! The figures: one function each, from a fresh lab to a number, and each lab proves its exactness before it goes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::lab::{Class, Lab, Mode};
+use super::load::{self, PAYLOAD};
+use super::{Bench, Figure, Goal};
+
+/// Bound of the backlog while the order service holds its answers: above every run's orders.
+const BACKLOG_HELD: u64 = 5_000_000;
+/// Orders sent before anything is weighed, so that buffers and tables which stay have their size.
+const SUSTAINED_WARM_UP: f64 = 0.1;
+/// Part of the measured bulk rate at which orders come in for the sustained run: what a shop would plan for.
+const SUSTAINED_LOAD: f64 = 0.8;
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+
+/// Orders admitted a second while none is delivered.
+pub async fn admitted(bench: &mut Bench, class: Class) -> anyhow::Result<Figure> {
+    let (name, goal) = match class {
+        Class::Memory => ("admitted_orders_memory", 0.45),
+        Class::Fsync => ("admitted_orders_fsync", 0.32),
+    };
+    let (orders, connections) = (bench.orders(300_000), bench.connections);
+    let lab = bench.open(name, class, Mode::Bulk, orders, Some(BACKLOG_HELD)).await?;
+    lab.hold(true).await?;
+    let measured = load::run(lab.load(connections)).await?;
+    measured.expect(&[201], orders)?;
+    let value = measured.per_second();
+    lab.hold(false).await?;
+    lab.delivered().await?;
+    lab.exact().await?;
+    let detail = format!("{orders} orders, {}", quantiles(&measured));
+    Ok(Figure { name: name.into(), value, unit: "orders/s", goal: Goal::OfFloor(goal), detail })
+}
+
+/// Orders a second from the first request until the order service has the last order.
+pub async fn delivered(bench: &mut Bench, mode: Mode) -> anyhow::Result<Figure> {
+    let (name, goal, orders) = match mode {
+        Mode::Single => ("delivered_orders_single", 0.22, bench.orders(200_000)),
+        Mode::Bulk => ("delivered_orders_bulk", 0.35, bench.orders(300_000)),
+    };
+    let connections = bench.connections;
+    let lab = bench.open(name, Class::Fsync, mode, orders, Some(BACKLOG_HELD)).await?;
+    let began = Instant::now();
+    let measured = load::run(lab.load(connections)).await?;
+    lab.delivered().await?;
+    let value = orders as f64 / began.elapsed().as_secs_f64();
+    lab.drained().await?;
+    let drained = orders as f64 / began.elapsed().as_secs_f64();
+    measured.expect(&[201], orders)?;
+    lab.exact().await?;
+    let detail = format!("{orders} orders, {}; in the records {drained:.0}/s", quantiles(&measured));
+    Ok(Figure { name: name.into(), value, unit: "orders/s", goal: Goal::OfFloor(goal), detail })
+}
+
+/// What one order costs Redis from admission to the drain, in its own count of time.
+pub async fn redis_micros(bench: &mut Bench, connections: usize) -> anyhow::Result<Figure> {
+    let name = format!("redis_time_per_order_{connections}_clients");
+    let orders = bench.orders(100_000);
+    let lab = bench.open(&name, Class::Fsync, Mode::Single, orders, None).await?;
+    let measured = load::run(lab.load(connections)).await?;
+    measured.expect(&[201], orders)?;
+    lab.delivered().await?;
+    lab.drained().await?;
+    let commands = lab.redis.command_micros().await?;
+    lab.exact().await?;
+    let per_order = |micros: u64| micros as f64 / orders as f64;
+    let largest: Vec<String> =
+        commands.iter().take(4).map(|(command, micros)| format!("{command} {:.2}", per_order(*micros))).collect();
+    let value = per_order(commands.iter().map(|(_, micros)| micros).sum());
+    let detail = format!("of it {}", largest.join(", "));
+    Ok(Figure { name, value, unit: "µs", goal: Goal::AtMost(8.0), detail })
+}
+
+/// What one order in flight costs Redis in memory, beyond its payload.
+pub async fn redis_bytes(bench: &mut Bench) -> anyhow::Result<Figure> {
+    let (orders, connections) = (bench.orders(100_000), bench.connections);
+    let name = "redis_bytes_per_order_in_flight_beyond_payload";
+    let lab = bench.open(name, Class::Memory, Mode::Single, orders, Some(BACKLOG_HELD)).await?;
+    lab.hold(true).await?;
+    let before = lab.redis.used_memory().await?;
+    let measured = load::run(lab.load(connections)).await?;
+    let after = lab.redis.used_memory().await?;
+    let ledger = ledger_bytes(lab).await?;
+    lab.hold(false).await?;
+    lab.delivered().await?;
+    measured.expect(&[201], orders)?;
+    lab.exact().await?;
+    let per_order = |bytes: u64| bytes as f64 / orders as f64;
+    let value = per_order(after.saturating_sub(before)) - PAYLOAD.len() as f64;
+    let detail = format!("of it the buyer's ledger {:.0}; payload {} bytes", per_order(ledger), PAYLOAD.len());
+    Ok(Figure { name: name.into(), value, unit: "bytes", goal: Goal::AtMost(220.0), detail })
+}
+
+/// A long run: do the records keep up with the orders, and does Redis stay as small as it was?
+pub async fn sustained(bench: &mut Bench, bulk_per_s: f64) -> anyhow::Result<[Figure; 2]> {
+    let (orders, connections) = (bench.sustained_orders, bench.connections);
+    let lab = bench.open("sustained", Class::Fsync, Mode::Bulk, orders, None).await?;
+    let mut load = lab.load(connections);
+    load.rate = Some(bulk_per_s * SUSTAINED_LOAD);
+    let began = Instant::now();
+    let mut sending = std::pin::pin!(load::run(load));
+    let warm_up = Duration::from_secs_f64(orders as f64 / (bulk_per_s * SUSTAINED_LOAD) * SUSTAINED_WARM_UP);
+    let mut samples = Vec::new();
+    let mut tick = tokio::time::interval(SAMPLE_EVERY);
+    let measured = loop {
+        tokio::select! {
+            measured = &mut sending => break measured?,
+            _ = tick.tick() => {
+                // The ledger first: what comes in between counts as growth, never the other way round.
+                let ledger = ledger_bytes(lab).await?;
+                let used = lab.redis.used_memory().await?;
+                if began.elapsed() >= warm_up {
+                    samples.push(used.saturating_sub(ledger) as f64);
+                }
+            }
+        }
+    };
+    let sent = began.elapsed();
+    lab.drained().await?;
+    let drained = began.elapsed();
+    measured.expect(&[201], orders)?;
+    lab.delivered().await?;
+    lab.exact().await?;
+
+    let (came_in, went_out) = (orders as f64 / sent.as_secs_f64(), orders as f64 / drained.as_secs_f64());
+    let waits: u64 = [429, 503].iter().filter_map(|status| measured.statuses.get(status)).sum();
+    let records = Figure {
+        name: "sustained_records_drained".into(),
+        value: went_out,
+        unit: "orders/s",
+        // The last orders are in flight when sending ends; a drain that fell behind would take much longer.
+        goal: Goal::AtLeast(0.97 * came_in),
+        detail: format!(
+            "{orders} orders came in at {came_in:.0}/s, the last was in the records {:.2} s after the last answer; {waits} waits; {}",
+            (drained - sent).as_secs_f64(),
+            quantiles(&measured)
+        ),
+    };
+    let third = samples.len() / 3;
+    anyhow::ensure!(third > 0, "the sustained run was too short to weigh: {} samples", samples.len());
+    let (first, last) = (mean(&samples[..third]), mean(&samples[samples.len() - third..]));
+    let (low, high) = samples.iter().fold((f64::MAX, f64::MIN), |(low, high), &x| (low.min(x), high.max(x)));
+    let memory = Figure {
+        name: "sustained_redis_memory_growth".into(),
+        value: (last / first - 1.0) * 100.0,
+        unit: "%",
+        goal: Goal::Within(5.0),
+        detail: format!(
+            "ledger deducted: mean {:.2} MB in the first third, {:.2} MB in the last; lowest {:.2}, highest {:.2}",
+            first / 1e6,
+            last / 1e6,
+            low / 1e6,
+            high / 1e6
+        ),
+    };
+    Ok([records, memory])
+}
+
+/// Bytes of what stays after the drain: buyers and the requests that were answered. Sampled, since counting a
+/// million fields would stop Redis for longer than the run can bear; the fields are all of one length.
+async fn ledger_bytes(lab: &mut Lab) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for part in ["buyers", "requests"] {
+        let key = lab.key(part);
+        sum += lab.redis.number(&["MEMORY", "USAGE", &key, "SAMPLES", "50"]).await.context("weigh the ledger")?;
+    }
+    Ok(sum)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn quantiles(measured: &load::Measured) -> String {
+    let millis = |quantile| measured.latency.value_at_quantile(quantile) as f64 / 1000.0;
+    format!("p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms", millis(0.5), millis(0.99), millis(0.999))
+}

@@ -1,0 +1,234 @@
+//! What one figure is measured on: a Redis, an order service and a server of its own, all new and all stopped after.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::load::{Load, SKU};
+use crate::audit::Audit;
+use crate::http::Api;
+use crate::processes::{Process, free_port, fresh_directory, sibling};
+use crate::resp::Redis;
+
+/// Redis starts in milliseconds; ten seconds is a machine that stands still.
+const REDIS_START_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often a counter is read while waiting for it: rare enough to cost nothing, often enough to time a run by.
+const POLL: Duration = Duration::from_millis(5);
+/// The slowest figure is done in a minute; this is for slow machines.
+const WAIT_TIME_MAX: Duration = Duration::from_secs(300);
+/// While the order service holds its answers, calls must not time out and be repeated.
+const ENDPOINT_TIMEOUT_MS: u64 = 600_000;
+
+/// What an answer promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    Memory,
+    Fsync,
+}
+
+impl Class {
+    fn durability(self) -> &'static str {
+        match self {
+            Class::Memory => "memory",
+            Class::Fsync => "fsync",
+        }
+    }
+
+    fn appendfsync(self) -> &'static str {
+        match self {
+            Class::Memory => "everysec",
+            Class::Fsync => "always",
+        }
+    }
+}
+
+/// How the order endpoint is called.
+#[derive(Debug, Clone, Copy)]
+pub enum Mode {
+    Single,
+    Bulk,
+}
+
+/// How a lab is set up.
+pub struct Plan<'a> {
+    pub class: Class,
+    pub mode: Mode,
+    pub orders: u64,
+    /// Orders admitted and not delivered that the server bears before it says 429; its own default if absent.
+    pub backlog_max: Option<u64>,
+    pub rushline: &'a Path,
+    pub redis_server: &'a Path,
+    pub max_concurrency: u32,
+    /// Data and logs.
+    pub directory: PathBuf,
+}
+
+/// The running parts. Must be closed: dropping it kills the server, and what that started stays.
+pub struct Lab {
+    processes: Vec<Process>,
+    pub server: Api,
+    pub sink: Api,
+    pub redis: Redis,
+    pub sale: String,
+    orders: u64,
+    socket_directory: PathBuf,
+}
+
+impl Lab {
+    /// Starts everything and creates the sale `bench`. What was started before a failure is stopped.
+    pub async fn open(plan: &Plan<'_>) -> anyhow::Result<Self> {
+        let mut processes = Vec::new();
+        match Self::start(plan, &mut processes).await {
+            Ok(lab) => Ok(Self { processes, ..lab }),
+            Err(error) => {
+                stop(processes).await.context("stopping after a failed start").unwrap_or_else(|error| eprintln!("{error:#}"));
+                Err(error)
+            }
+        }
+    }
+
+    async fn start(plan: &Plan<'_>, processes: &mut Vec<Process>) -> anyhow::Result<Self> {
+        fresh_directory(&plan.directory)?;
+        // A socket's path has 107 bytes at most, and a checkout may lie deep.
+        let socket_directory = std::env::temp_dir().join(format!("rushline-bench-{}", std::process::id()));
+        fresh_directory(&socket_directory)?;
+        let socket = socket_directory.join("redis.sock");
+        let mut redis = start_redis(plan, &socket, processes).await?;
+
+        let log = plan.directory.join("sink-service.log");
+        let ours = sibling("rushline-loadtest")?;
+        let (process, address) = Process::start_listening("sink service", &ours, &["sink-service"], &log).await?;
+        processes.push(process);
+        let sink = Api { address };
+
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let mut envs = vec![
+            ("RUSHLINE_HTTP_LISTEN".into(), address.to_string()),
+            ("RUSHLINE_DATA_DIR".into(), plan.directory.join("data").display().to_string()),
+            ("RUSHLINE_REDIS_URL".into(), format!("redis+unix://{}", socket.display())),
+        ];
+        if let Some(orders) = plan.backlog_max {
+            envs.push(("RUSHLINE_DELIVERY_BACKLOG_MAX".into(), orders.to_string()));
+        }
+        let log = plan.directory.join("server.log");
+        let server = Api { address };
+        processes.push(Process::start("rushline serve", plan.rushline, &["serve"], &envs, &log)?);
+        processes.last_mut().expect("pushed above").ready(server, "/readyz").await?;
+
+        let sale = "bench".to_owned();
+        let body = json!({
+            "sale": sale,
+            "items": [{"sku": SKU, "units": plan.orders}],
+            "limit_per_buyer": 2,
+            "durability": plan.class.durability(),
+            "order_endpoint": {
+                "url": format!("http://{}/orders", sink.address),
+                "count_url": format!("http://{}/count", sink.address),
+                "timeout_ms": ENDPOINT_TIMEOUT_MS,
+                "max_concurrency": plan.max_concurrency,
+                "mode": match plan.mode { Mode::Single => "single", Mode::Bulk => "bulk" },
+            },
+        });
+        server.expect("POST", "/v1/sales", Some(&body)).await?;
+        redis.call(&["CONFIG", "RESETSTAT"]).await?;
+        Ok(Self { processes: Vec::new(), server, sink, redis, sale, orders: plan.orders, socket_directory })
+    }
+
+    /// The load of all orders of this lab.
+    pub fn load(&self, connections: usize) -> Load {
+        Load { address: self.server.address, sale: self.sale.clone(), connections, orders: self.orders, rate: None }
+    }
+
+    pub fn key(&self, part: &str) -> String {
+        format!("rl:{{{}/0}}:{part}", self.sale)
+    }
+
+    /// Lets calls at the order service hang, or go on.
+    pub async fn hold(&self, hold: bool) -> anyhow::Result<()> {
+        self.sink.expect("POST", if hold { "/hold" } else { "/release" }, None).await?;
+        Ok(())
+    }
+
+    /// Waits until the order service has every order.
+    pub async fn delivered(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + WAIT_TIME_MAX;
+        loop {
+            let count = self.sink.expect("GET", &format!("/count?sale={}", self.sale), None).await?;
+            if count["orders"].as_u64() == Some(self.orders) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "of {} orders the order service has {}", self.orders, count["orders"]);
+            sleep(POLL).await;
+        }
+    }
+
+    /// Waits until every order is finished and in the records: then its entry is gone from Redis.
+    pub async fn drained(&mut self) -> anyhow::Result<()> {
+        let key = self.key("intake");
+        let deadline = Instant::now() + WAIT_TIME_MAX;
+        while self.redis.number(&["XLEN", &key]).await? > 0 {
+            ensure!(Instant::now() < deadline, "{key} did not become empty");
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// The books agree, every order was made once, and none was delivered twice.
+    pub async fn exact(&self) -> anyhow::Result<()> {
+        let audit = Audit::settled(self.server, &self.sale, WAIT_TIME_MAX).await?;
+        let mut faults = audit.faults();
+        let count = self.sink.expect("GET", &format!("/count?sale={}", self.sale), None).await?;
+        for (what, found, wanted) in [
+            ("orders at the order service", count["orders"].as_u64(), self.orders),
+            ("orders delivered twice", count["doubles"].as_u64(), 0),
+            ("records", Some(audit.records.succeed), self.orders),
+        ] {
+            if found != Some(wanted) {
+                faults.push(format!("{what}: {found:?}, wanted {wanted}"));
+            }
+        }
+        ensure!(faults.is_empty(), "this does not add up: {}", faults.join("; "));
+        Ok(())
+    }
+
+    pub async fn close(self) -> anyhow::Result<()> {
+        drop(self.redis);
+        let stopped = stop(self.processes).await;
+        // The system clears its temporary directory, should this fail.
+        let _ = std::fs::remove_dir_all(&self.socket_directory);
+        stopped
+    }
+}
+
+/// Stops in the opposite order of starting: the server, the order service, Redis.
+async fn stop(processes: Vec<Process>) -> anyhow::Result<()> {
+    let mut stopped = Ok(());
+    for process in processes.into_iter().rev() {
+        stopped = stopped.and(process.stop().await);
+    }
+    stopped
+}
+
+async fn start_redis(plan: &Plan<'_>, socket: &Path, processes: &mut Vec<Process>) -> anyhow::Result<Redis> {
+    let data = plan.directory.join("redis");
+    fresh_directory(&data)?;
+    let text = |path: &Path| path.to_str().map(str::to_owned).context("the directory's name must be UTF-8");
+    let (data, socket_text) = (text(&data)?, text(socket)?);
+    let args = [
+        "--port", "0", "--unixsocket", &socket_text, "--dir", &data, "--save", "", "--appendonly", "yes",
+        "--appendfsync", plan.class.appendfsync(), "--maxmemory-policy", "noeviction",
+    ];
+    processes.push(Process::start("redis-server", plan.redis_server, &args, &[], &plan.directory.join("redis.log"))?);
+    let deadline = Instant::now() + REDIS_START_TIME_MAX;
+    loop {
+        match Redis::open(socket).await {
+            Ok(redis) => return Ok(redis),
+            Err(error) if Instant::now() >= deadline => return Err(error),
+            Err(_) => sleep(POLL).await,
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! `make bench`: the figures that the project promises, each beside what a bare HTTP server does on this machine.
+//!
+//! The floor is measured before, between and after the figures, and the median is B: a machine whose speed changes
+//! during the run then changes both. Only ratios and Redis's own counts are compared with goals.
+
+mod figures;
+mod lab;
+mod load;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::http::Api;
+use crate::processes::{Process, fresh_directory, sibling};
+use lab::{Class, Lab, Mode, Plan};
+use load::Load;
+
+/// Requests of one floor measurement: about two seconds.
+const FLOOR_REQUESTS: u64 = 200_000;
+/// Bulk rate as a part of the floor, for a sustained run whose bulk rate was not measured: the goal.
+const SUSTAINED_GUESS: f64 = 0.35;
+/// `--quick` runs this part of everything.
+const QUICK: u64 = 10;
+
+#[derive(Args)]
+pub struct Settings {
+    /// Orders of the sustained run.
+    #[arg(long, env = "ORDERS", default_value_t = 1_000_000)]
+    orders: u64,
+    /// Connections of the generator.
+    #[arg(long, default_value_t = 256)]
+    connections: usize,
+    /// Calls at the order endpoint at once.
+    #[arg(long, default_value_t = 64)]
+    max_concurrency: u32,
+    /// A tenth of everything: to see that it works, not for figures.
+    #[arg(long)]
+    quick: bool,
+    /// Only figures whose name contains this.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    only: String,
+    /// The server's program; beside this one by default.
+    #[arg(long)]
+    rushline: Option<PathBuf>,
+    /// Redis's program.
+    #[arg(long, env = "RUSHLINE_REDIS_SERVER", default_value = "redis-server")]
+    redis_server: PathBuf,
+    /// Directory of data, logs and summary; its old content goes.
+    #[arg(long, default_value = "target/bench")]
+    directory: PathBuf,
+}
+
+/// What a figure is to be.
+#[derive(Debug, Clone, Copy)]
+pub enum Goal {
+    /// At least this part of the floor.
+    OfFloor(f64),
+    AtLeast(f64),
+    AtMost(f64),
+    /// Between minus this and plus this.
+    Within(f64),
+}
+
+/// One measured number.
+#[derive(Debug)]
+pub struct Figure {
+    pub name: String,
+    pub value: f64,
+    pub unit: &'static str,
+    pub goal: Goal,
+    pub detail: String,
+}
+
+impl Figure {
+    /// Only a rate has a ratio to the floor.
+    fn ratio(&self, floor: f64) -> Option<f64> {
+        (self.unit == "orders/s").then(|| self.value / floor)
+    }
+
+    fn holds(&self, floor: f64) -> bool {
+        match self.goal {
+            Goal::OfFloor(part) => self.value >= part * floor,
+            Goal::AtLeast(least) => self.value >= least,
+            Goal::AtMost(most) => self.value <= most,
+            Goal::Within(most) => self.value.abs() <= most,
+        }
+    }
+
+    fn goal_text(&self) -> String {
+        match self.goal {
+            Goal::OfFloor(part) => format!("≥ {part} B"),
+            Goal::AtLeast(least) => format!("≥ {least:.0} {}", self.unit),
+            Goal::AtMost(most) => format!("≤ {most} {}", self.unit),
+            Goal::Within(most) => format!("± {most} {}", self.unit),
+        }
+    }
+
+    fn to_json(&self, floor: f64) -> Value {
+        json!({
+            "name": self.name, "value": self.value, "unit": self.unit, "ratio_to_floor": self.ratio(floor),
+            "goal": self.goal_text(), "holds": self.holds(floor), "detail": self.detail,
+        })
+    }
+}
+
+/// What all figures share.
+pub struct Bench {
+    settings: Settings,
+    rushline: PathBuf,
+    pub connections: usize,
+    pub sustained_orders: u64,
+    floor: Api,
+    floors: Vec<f64>,
+    /// The figure being measured; kept here so that it is closed whatever happens.
+    lab: Option<Lab>,
+    redis_version: String,
+}
+
+impl Bench {
+    /// `full`, or what `--quick` makes of it.
+    pub fn orders(&self, full: u64) -> u64 {
+        if self.settings.quick { full / QUICK } else { full }
+    }
+
+    /// A new lab for the figure `name`.
+    pub async fn open(&mut self, name: &str, class: Class, mode: Mode, orders: u64, backlog_max: Option<u64>) -> anyhow::Result<&mut Lab> {
+        let plan = Plan {
+            class,
+            mode,
+            orders,
+            backlog_max,
+            rushline: &self.rushline,
+            redis_server: &self.settings.redis_server,
+            max_concurrency: self.settings.max_concurrency,
+            directory: self.settings.directory.join(name),
+        };
+        let lab = self.lab.insert(Lab::open(&plan).await?);
+        let server = lab.redis.info("server").await?;
+        if let Some((_, version)) = server.into_iter().find(|(name, _)| name == "redis_version") {
+            self.redis_version = version;
+        }
+        Ok(lab)
+    }
+
+    async fn close(&mut self) -> anyhow::Result<()> {
+        match self.lab.take() {
+            Some(lab) => lab.close().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Requests a second of the bare server, once more.
+    async fn measure_floor(&mut self) -> anyhow::Result<()> {
+        let orders = self.orders(FLOOR_REQUESTS);
+        let load = Load { address: self.floor.address, sale: "floor".into(), connections: self.connections, orders, rate: None };
+        let measured = load::run(load).await?;
+        measured.expect(&[200], orders)?;
+        self.floors.push(measured.per_second());
+        Ok(())
+    }
+
+    /// The median of all floors so far.
+    fn floor_per_s(&self) -> f64 {
+        let mut floors = self.floors.clone();
+        floors.sort_by(f64::total_cmp);
+        floors.get(floors.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Measures one part after the other into `figures`, the floor between them.
+    async fn measure(&mut self, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+        let mut parts = PARTS.to_vec();
+        parts.retain(|part| part.name().contains(&self.settings.only));
+        self.measure_floor().await?;
+        for part in parts {
+            eprintln!("measuring {} …", part.name());
+            let before = figures.len();
+            match part {
+                Part::Admitted(class) => figures.push(figures::admitted(self, class).await?),
+                Part::Delivered(mode) => figures.push(figures::delivered(self, mode).await?),
+                Part::RedisMicros(clients) => figures.push(figures::redis_micros(self, clients).await?),
+                Part::RedisBytes => figures.push(figures::redis_bytes(self).await?),
+                Part::Sustained => {
+                    let bulk = figures.iter().find(|figure| figure.name == Part::Delivered(Mode::Bulk).name());
+                    let bulk_per_s = bulk.map_or(SUSTAINED_GUESS * self.floor_per_s(), |figure| figure.value);
+                    figures.extend(figures::sustained(self, bulk_per_s).await?);
+                }
+            }
+            self.close().await?;
+            for figure in &figures[before..] {
+                eprintln!("  {:.1} {}   {}", figure.value, figure.unit, figure.detail);
+            }
+            self.measure_floor().await?;
+        }
+        Ok(())
+    }
+
+    fn summary(&self, figures: &[Figure], commit: &str) -> Value {
+        let floor = self.floor_per_s();
+        json!({
+            "date": jiff::Timestamp::now().to_string(),
+            "commit": commit,
+            "machine": machine(&self.redis_version),
+            "floor_requests_per_s": floor,
+            "floors": self.floors,
+            "quick": self.settings.quick,
+            "figures": figures.iter().map(|figure| figure.to_json(floor)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Everything that can be measured.
+#[derive(Clone, Copy)]
+enum Part {
+    Admitted(Class),
+    Delivered(Mode),
+    RedisMicros(usize),
+    RedisBytes,
+    Sustained,
+}
+
+/// In this order: the sustained run takes its pace from the delivered bulk rate.
+const PARTS: [Part; 8] = [
+    Part::Admitted(Class::Memory),
+    Part::Admitted(Class::Fsync),
+    Part::Delivered(Mode::Single),
+    Part::Delivered(Mode::Bulk),
+    Part::RedisMicros(64),
+    Part::RedisMicros(256),
+    Part::RedisBytes,
+    Part::Sustained,
+];
+
+impl Part {
+    fn name(self) -> String {
+        match self {
+            Part::Admitted(Class::Memory) => "admitted_orders_memory".into(),
+            Part::Admitted(Class::Fsync) => "admitted_orders_fsync".into(),
+            Part::Delivered(Mode::Single) => "delivered_orders_single".into(),
+            Part::Delivered(Mode::Bulk) => "delivered_orders_bulk".into(),
+            Part::RedisMicros(clients) => format!("redis_time_per_order_{clients}_clients"),
+            Part::RedisBytes => "redis_bytes_per_order_in_flight_beyond_payload".into(),
+            Part::Sustained => "sustained".into(),
+        }
+    }
+}
+
+/// Runs the bench. Exit code 0 if all was measured and exact; a goal that does not hold is shown, and is no failure of
+/// the run, since it may be the machine's.
+pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+    fresh_directory(&settings.directory)?;
+    if cfg!(debug_assertions) {
+        eprintln!("warning: this is a debug build; its figures mean nothing\nhint: cargo build --release --workspace");
+    }
+    let rushline = settings.rushline.clone().map_or_else(|| sibling("rushline"), Ok)?;
+    let ours = sibling("rushline-loadtest")?;
+    let log = settings.directory.join("floor-server.log");
+    let (floor_server, address) = Process::start_listening("floor server", &ours, &["floor-server"], &log).await?;
+    let mut bench = Bench {
+        connections: settings.connections,
+        sustained_orders: if settings.quick { settings.orders / QUICK } else { settings.orders },
+        settings,
+        rushline,
+        floor: Api { address },
+        floors: Vec::new(),
+        lab: None,
+        redis_version: "unknown".into(),
+    };
+    let mut figures = Vec::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let measured = tokio::select! {
+        measured = bench.measure(&mut figures) => measured,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
+    };
+    let closed = bench.close().await;
+    let stopped = floor_server.stop().await;
+    // What was measured before a failure is worth keeping.
+    let commit = commit().await;
+    let path = bench.settings.directory.join("summary.json");
+    std::fs::write(&path, serde_json::to_string_pretty(&bench.summary(&figures, &commit))?)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    print(&bench, &figures, &path);
+    measured.and(closed).and(stopped)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(bench: &Bench, figures: &[Figure], path: &Path) {
+    let floor = bench.floor_per_s();
+    let (low, high) = bench.floors.iter().fold((f64::MAX, 0.0_f64), |(low, high), &x| (low.min(x), high.max(x)));
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["figure", "value", "unit", "of the floor", "goal", "holds"]);
+    for figure in figures {
+        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+        table.add_row(vec![
+            Cell::new(&figure.name),
+            right(if figure.value.abs() < 100.0 { format!("{:.2}", figure.value) } else { format!("{:.0}", figure.value) }),
+            Cell::new(figure.unit),
+            right(figure.ratio(floor).map_or("–".into(), |ratio| format!("{ratio:.3}"))),
+            right(figure.goal_text()),
+            Cell::new(if figure.holds(floor) { "yes" } else { "NO" }),
+        ]);
+    }
+    println!("{}", machine(&bench.redis_version));
+    println!("floor B: {floor:.0} requests/s (median of {}, {low:.0} to {high:.0})", bench.floors.len());
+    println!("{table}\n{}", path.display());
+}
+
+fn machine(redis_version: &str) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cpu_info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name")).map_or(std::env::consts::ARCH, |rest| rest.trim_start_matches([' ', '\t', ':']));
+    format!("{cores} cores, {model}, Redis {redis_version}")
+}
+
+async fn commit() -> String {
+    let output = tokio::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().await;
+    let text = output.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    text.map_or("unknown".into(), |text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_holds_up_to_its_very_number() {
+        let figure = |unit, value, goal| Figure { name: "f".into(), value, unit, goal, detail: String::new() };
+        assert!(figure("orders/s", 45.0, Goal::OfFloor(0.45)).holds(100.0));
+        assert!(!figure("orders/s", 44.9, Goal::OfFloor(0.45)).holds(100.0));
+        assert!(figure("µs", 8.0, Goal::AtMost(8.0)).holds(100.0));
+        assert!(!figure("%", -5.1, Goal::Within(5.0)).holds(100.0));
+        assert_eq!(figure("µs", 8.0, Goal::AtMost(8.0)).to_json(100.0)["ratio_to_floor"], Value::Null);
+        assert_eq!(figure("orders/s", 45.0, Goal::OfFloor(0.45)).to_json(100.0)["ratio_to_floor"], 0.45);
+    }
+}

@@ -1,0 +1,75 @@
+//! Just enough of Redis's protocol to read its own figures over a unix socket.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+/// A connection to a Redis that this run started.
+pub struct Redis {
+    stream: BufReader<UnixStream>,
+}
+
+impl Redis {
+    pub async fn open(socket: &Path) -> anyhow::Result<Self> {
+        let stream = UnixStream::connect(socket).await.with_context(|| format!("Redis at {}", socket.display()))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// One command; the reply as text, `None` for nil. Arrays are not asked for here.
+    pub async fn call(&mut self, words: &[&str]) -> anyhow::Result<Option<String>> {
+        let mut command = format!("*{}\r\n", words.len());
+        for word in words {
+            command.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        self.stream.write_all(command.as_bytes()).await?;
+        let mut line = String::new();
+        self.stream.read_line(&mut line).await?;
+        let line = line.trim_end();
+        match line.split_at_checked(1) {
+            Some(("+" | ":", text)) => Ok(Some(text.into())),
+            Some(("$", "-1")) => Ok(None),
+            Some(("$", bytes)) => {
+                let mut text = vec![0; bytes.parse::<usize>()? + 2];
+                self.stream.read_exact(&mut text).await?;
+                text.truncate(text.len() - 2);
+                Ok(Some(String::from_utf8(text)?))
+            }
+            _ => bail!("Redis answered {line:?} to {words:?}"),
+        }
+    }
+
+    /// A number; nil, as of a key that does not exist, is 0.
+    pub async fn number(&mut self, words: &[&str]) -> anyhow::Result<u64> {
+        let reply = self.call(words).await?;
+        reply.map_or(Ok(0), |text| text.parse().with_context(|| format!("{words:?} gave {text:?}, no number")))
+    }
+
+    /// The lines of one section of INFO, as name and value.
+    pub async fn info(&mut self, section: &str) -> anyhow::Result<Vec<(String, String)>> {
+        let text = self.call(&["INFO", section]).await?.unwrap_or_default();
+        Ok(text.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name.into(), value.into())).collect())
+    }
+
+    pub async fn used_memory(&mut self) -> anyhow::Result<u64> {
+        let info = self.info("memory").await?;
+        let value = info.iter().find(|(name, _)| name == "used_memory").map(|(_, value)| value.as_str());
+        Ok(value.context("INFO has no used_memory")?.parse()?)
+    }
+
+    /// Microseconds that Redis spent in each command since `CONFIG RESETSTAT`; our own questions left out.
+    pub async fn command_micros(&mut self) -> anyhow::Result<Vec<(String, u64)>> {
+        let mut commands = Vec::new();
+        for (name, value) in self.info("commandstats").await? {
+            let command = name.trim_start_matches("cmdstat_").to_owned();
+            let micros = value.split(',').find_map(|pair| pair.strip_prefix("usec="));
+            let micros = micros.context("commandstats without usec")?.parse()?;
+            if !["info", "config", "memory", "ping"].iter().any(|ours| command.starts_with(ours)) {
+                commands.push((command, micros));
+            }
+        }
+        commands.sort_by_key(|(_, micros)| std::cmp::Reverse(*micros));
+        Ok(commands)
+    }
+}

@@ -1,0 +1,6 @@
+//! What `rushline dev` and `make demo` need besides the coordinator: a shop's side that is small, but real.
+//!
+//! Nothing here is used by `rushline serve`.
+
+mod order_book;
+pub mod order_service;
