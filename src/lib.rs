@@ -11,9 +11,10 @@
 //! - [`demo`]: a small real order service, for a first look.
 
 pub mod cli;
-pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod demo;
+pub mod doctor;
 pub mod domain;
 pub mod fault;
 pub mod reconciler;

@@ -90,8 +90,14 @@ impl Finding {
     fn is_good(&self) -> bool {
         let list = self.list.as_ref().is_none_or(|list| list.missing.count == 0 && list.extra.count == 0);
         let audit = &self.audit;
-        let equations = audit.items.iter().all(|item| item.drift == 0 && item.loaded == item.available + item.reserved + item.sold);
-        audit.drift == 0 && equations && audit.missing.is_empty() && audit.extra.is_empty() && audit.problems.is_empty() && list
+        let equations =
+            audit.items.iter().all(|item| item.drift == 0 && item.loaded == item.available + item.reserved + item.sold);
+        audit.drift == 0
+            && equations
+            && audit.missing.is_empty()
+            && audit.extra.is_empty()
+            && audit.problems.is_empty()
+            && list
     }
 }
 
@@ -139,7 +145,8 @@ async fn ask(server: &Server, sale: &str, deadline: Option<Instant>) -> anyhow::
         let wait = left.min(ASK_MAX);
         let path = format!("/v1/sales/{sale}/audit?wait_ms={}", wait.as_millis());
         let raw = server.send(Method::GET, &path, None, wait).await?.body;
-        let audit: Audit = serde_json::from_value(raw.clone()).context("the server's audit has a form that this version does not know")?;
+        let audit: Audit = serde_json::from_value(raw.clone())
+            .context("the server's audit has a form that this version does not know")?;
         if audit.settled || left.is_zero() {
             return Ok((audit, raw));
         }
@@ -165,8 +172,8 @@ async fn compare(server: &Server, audit: &Audit, orders: &[String]) -> anyhow::R
     let mut after = String::new();
     loop {
         let path = format!("/v1/sales/{}/records?after={after}&limit={PAGE_RECORDS}", audit.sale);
-        let page: Page =
-            serde_json::from_value(server.get(&path).await?).context("the server's records have a form that this version does not know")?;
+        let page: Page = serde_json::from_value(server.get(&path).await?)
+            .context("the server's records have a form that this version does not know")?;
         for record in &page.records {
             comparison.record(&record.gid, record.status == "succeed")?;
         }
@@ -184,7 +191,8 @@ async fn compare(server: &Server, audit: &Audit, orders: &[String]) -> anyhow::R
 }
 
 fn verdict(findings: &[Finding], wait: Option<u64>, strangers: u64, twice: u64) -> anyhow::Result<()> {
-    let bad: Vec<&str> = findings.iter().filter(|finding| !finding.is_good()).map(|finding| finding.audit.sale.as_str()).collect();
+    let bad: Vec<&str> =
+        findings.iter().filter(|finding| !finding.is_good()).map(|finding| finding.audit.sale.as_str()).collect();
     if !bad.is_empty() || strangers > 0 || twice > 0 {
         let mut what = Vec::new();
         if !bad.is_empty() {
@@ -251,7 +259,11 @@ fn one_text(out: &mut String, finding: &Finding) {
     let audit = &finding.audit;
     let state = match audit.settled {
         true => "settled".to_owned(),
-        false => format!("not settled: {} in flight, {} not yet in the records", grouped(audit.in_flight), grouped(audit.undrained)),
+        false => format!(
+            "not settled: {} in flight, {} not yet in the records",
+            grouped(audit.in_flight),
+            grouped(audit.undrained)
+        ),
     };
     let _ = writeln!(out, "sale {} · {state}", audit.sale);
     let rows = audit.items.iter().map(|item| {
@@ -329,7 +341,9 @@ mod tests {
     #[test]
     fn books_that_add_up_are_good() {
         let good = finding(json!({}), None);
-        assert!(as_text(&[finding(json!({}), None)], &Differing::default(), &Differing::default()).contains("✓ adds up"));
+        assert!(
+            as_text(&[finding(json!({}), None)], &Differing::default(), &Differing::default()).contains("✓ adds up")
+        );
         assert!(verdict(&[good], None, 0, 0).is_ok());
     }
 
@@ -347,9 +361,12 @@ mod tests {
             let error = verdict(&[finding(change.clone(), None)], None, 0, 0).unwrap_err();
             assert_eq!(terminal::exit_code(&error), 1, "{change}");
         }
-        let list = Differences { missing: Differing { count: 1, first: vec!["s.0.1-1.0".into()] }, ..Differences::default() };
+        let list =
+            Differences { missing: Differing { count: 1, first: vec!["s.0.1-1.0".into()] }, ..Differences::default() };
         let found = [finding(json!({}), Some(list))];
-        assert!(as_text(&found, &Differing::default(), &Differing::default()).contains("missing in the file:\n  s.0.1-1.0"));
+        assert!(
+            as_text(&found, &Differing::default(), &Differing::default()).contains("missing in the file:\n  s.0.1-1.0")
+        );
         assert!(verdict(&found, None, 0, 0).is_err());
         assert!(verdict(&[finding(json!({}), None)], None, 1, 0).is_err());
         assert!(verdict(&[finding(json!({}), None)], None, 0, 1).is_err());

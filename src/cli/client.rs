@@ -44,7 +44,11 @@ impl ServerArgs {
 
 /// Runs one command's I/O on a runtime of its own: a client needs no more than this thread.
 pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?.block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(work)
 }
 
 /// A server's HTTP interface.
@@ -62,7 +66,9 @@ pub struct Answer {
 
 impl Server {
     pub fn new(url: &str) -> anyhow::Result<Self> {
-        let bad = |what: &str| Fault::new(Class::Usage, format!("--server {what}")).hint("for example --server http://127.0.0.1:36789");
+        let bad = |what: &str| {
+            Fault::new(Class::Usage, format!("--server {what}")).hint("for example --server http://127.0.0.1:36789")
+        };
         let parsed = url::Url::parse(url).map_err(|error| bad("is no URL").because(error))?;
         if parsed.scheme() != "http" {
             return Err(bad("must start with http://; for TLS go through a local proxy").into());
@@ -81,9 +87,18 @@ impl Server {
     }
 
     /// Sends a request that may itself ask the server to wait for `wait`. Problem documents become a [`Fault`].
-    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>, wait: Duration) -> anyhow::Result<Answer> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        wait: Duration,
+    ) -> anyhow::Result<Answer> {
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base)).header(header::ACCEPT, "application/json");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(header::ACCEPT, "application/json");
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
@@ -100,7 +115,8 @@ impl Server {
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
         let response = self.client.request(request).await.map_err(|error| {
-            let what = if error.is_connect() { "cannot reach the server at" } else { "lost the connection to the server at" };
+            let what =
+                if error.is_connect() { "cannot reach the server at" } else { "lost the connection to the server at" };
             Fault::unreachable(format!("{what} {}", self.base))
                 .because(error)
                 .hint("rushline serve   starts one here; --server URL or RUSHLINE_SERVER names another")
@@ -117,7 +133,9 @@ impl Server {
             return Err(problem(status, json.ok().as_ref()).into());
         }
         let body = json.map_err(|error| {
-            Fault::failed(format!("{} answered something that is not JSON", self.base)).because(error).hint("is it a rushline server?")
+            Fault::failed(format!("{} answered something that is not JSON", self.base))
+                .because(error)
+                .hint("is it a rushline server?")
         })?;
         Ok(Answer { status, body })
     }
@@ -125,13 +143,17 @@ impl Server {
 
 /// A problem document (RFC 9457) as an error.
 fn problem(status: StatusCode, document: Option<&Value>) -> Fault {
-    let field = |name: &str| document.and_then(|document| document.get(name)).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let words = field("detail").or(field("title")).unwrap_or_else(|| status.canonical_reason().unwrap_or("the server refused"));
+    let field = |name: &str| {
+        document.and_then(|document| document.get(name)).and_then(Value::as_str).filter(|text| !text.is_empty())
+    };
+    let words =
+        field("detail").or(field("title")).unwrap_or_else(|| status.canonical_reason().unwrap_or("the server refused"));
     let what = match field("code") {
         Some(code) => format!("{words} ({code})"),
         None => format!("{words} (HTTP {})", status.as_u16()),
     };
-    let away = matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
+    let away =
+        matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
     let fault = Fault::new(if away { Class::Unreachable } else { Class::Failed }, what);
     let hint = field("hint").or_else(|| hint_for(field("code").unwrap_or_default(), status));
     match hint {
@@ -164,7 +186,8 @@ mod tests {
 
     #[test]
     fn a_problem_document_is_shown_with_its_code_and_a_hint() {
-        let document = json!({"title": "Unknown sale", "detail": "there is no sale nov22", "code": "unknown_sale", "status": 404});
+        let document =
+            json!({"title": "Unknown sale", "detail": "there is no sale nov22", "code": "unknown_sale", "status": 404});
         let fault = problem(StatusCode::NOT_FOUND, Some(&document));
         assert_eq!(fault.to_string(), "there is no sale nov22 (unknown_sale)");
         assert_eq!(fault.class, Class::Failed);
@@ -178,7 +201,8 @@ mod tests {
     #[test]
     fn a_server_out_of_reach_is_exit_code_4_and_says_what_to_do() {
         // Port 1 of this machine: nobody listens there.
-        let error = block_on(async { Server::new("http://127.0.0.1:1")?.get("/v1/sales").await.map(|_| ()) }).unwrap_err();
+        let error =
+            block_on(async { Server::new("http://127.0.0.1:1")?.get("/v1/sales").await.map(|_| ()) }).unwrap_err();
         assert_eq!(terminal::exit_code(&error), 4);
         let shown = terminal::rendered(&error, false);
         assert!(shown.starts_with("error: cannot reach the server at http://127.0.0.1:1\n  because: "), "{shown}");

@@ -38,7 +38,9 @@ pub fn run(command: Command) -> anyhow::Result<()> {
             let resolved = settings.resolve()?;
             let set = resolved.rows().filter(|(_, origin)| **origin != config::Origin::Default).count();
             let file = resolved.file.map_or("no file".to_owned(), |file| file.display().to_string());
-            terminal::say(&format!("configuration is good: {file}, {set} settings differ from their defaults or repeat them"));
+            terminal::say(&format!(
+                "configuration is good: {file}, {set} settings differ from their defaults or repeat them"
+            ));
             terminal::say("next: rushline doctor   checks the connections as well");
             Ok(())
         }
@@ -47,7 +49,9 @@ pub fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn as_table(resolved: &Resolved) -> String {
-    let rows = resolved.rows().map(|(setting, origin)| vec![setting.name.into(), setting.text(&resolved.config), origin.to_string()]);
+    let rows = resolved
+        .rows()
+        .map(|(setting, origin)| vec![setting.name.into(), setting.text(&resolved.config), origin.to_string()]);
     terminal::table(&["setting", "value", "origin"], 3, rows)
 }
 

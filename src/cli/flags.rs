@@ -30,7 +30,9 @@ impl FromArgMatches for SettingFlags {
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        let given = SETTINGS.iter().filter_map(|setting| Some((setting.name, matches.get_one::<String>(setting.name)?.clone())));
+        let given = SETTINGS
+            .iter()
+            .filter_map(|setting| Some((setting.name, matches.get_one::<String>(setting.name)?.clone())));
         self.values.extend(given);
         self.config = matches.get_one::<PathBuf>(CONFIG_ID).cloned().or(self.config.take());
         Ok(())
@@ -55,7 +57,8 @@ impl Args for SettingFlags {
 
 fn flag(setting: &'static Setting, defaults: &Config) -> Arg {
     let doc: String = setting.doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
-    let default = (setting.unwritten)().map_or_else(|| setting.text(defaults), |unwritten| unwritten.meaning.to_owned());
+    let default =
+        (setting.unwritten)().map_or_else(|| setting.text(defaults), |unwritten| unwritten.meaning.to_owned());
     let common = COMMON.contains(&setting.name);
     let heading = match setting.section() {
         _ if common => "Settings (all of them: --help)".to_owned(),

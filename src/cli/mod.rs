@@ -5,7 +5,7 @@
 //! Exit codes: 0 good, 1 failed (an audit's difference too), 2 usage, 3 configuration, 4 a dependency out of reach.
 
 mod audit;
-mod client;
+pub(crate) mod client;
 mod config;
 mod doctor;
 mod flags;
@@ -41,7 +41,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server.
-    #[command(after_help = "Example:\n  rushline serve --redis-url redis://127.0.0.1:6379 --records-url postgres://shop@db/orders")]
+    #[command(
+        after_help = "Example:\n  rushline serve --redis-url redis://127.0.0.1:6379 --records-url postgres://shop@db/orders"
+    )]
     Serve(serve::Args),
     /// Run the server with a demo sale and a demo order service, for a first look.
     #[command(after_help = "Example:\n  rushline dev\n  rushline sale show demo        (in another terminal)")]

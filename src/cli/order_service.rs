@@ -1,5 +1,6 @@
 //! `rushline order-service`, hidden: the shop's side of the demo, in a process of its own.
 
+use crate::demo::order_service::Settings;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -22,8 +23,13 @@ pub struct Args {
     pub lose_replies_percent: u8,
 }
 
-/// CALL SITE: `crate::demo::order_service::run(Settings { … })` on a runtime goes here once it exists.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let _ = args;
-    anyhow::bail!("the order service is not built in yet")
+    let settings = Settings {
+        listen: args.listen,
+        db: args.db,
+        refuse_percent: args.refuse_percent,
+        delay_ms: args.delay_ms,
+        lose_replies_percent: args.lose_replies_percent,
+    };
+    super::client::block_on(crate::demo::order_service::run(settings))
 }

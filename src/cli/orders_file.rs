@@ -53,7 +53,11 @@ impl OrdersFile {
         let mut line = Vec::new();
         for number in 1u64.. {
             line.clear();
-            reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).with_context(|| format!("cannot read {shown}"))?;
+            reader
+                .by_ref()
+                .take(LINE_BYTES_MAX)
+                .read_until(b'\n', &mut line)
+                .with_context(|| format!("cannot read {shown}"))?;
             if line.is_empty() {
                 break;
             }
@@ -61,8 +65,10 @@ impl OrdersFile {
                 Fault::failed(format!("{shown}:{number}: {what}"))
                     .hint("one gid a line, CSV with the gid first, or NDJSON with a field \"gid\"")
             };
-            let text =
-                std::str::from_utf8(&line).map_err(|_| bad("is not UTF-8, or is longer than 1 MiB"))?.trim().trim_start_matches('\u{feff}');
+            let text = std::str::from_utf8(&line)
+                .map_err(|_| bad("is not UTF-8, or is longer than 1 MiB"))?
+                .trim()
+                .trim_start_matches('\u{feff}');
             if text.is_empty() {
                 continue;
             }
@@ -119,7 +125,8 @@ fn gid_of(line: &str) -> Option<String> {
         #[serde(borrow)]
         gid: std::borrow::Cow<'a, str>,
     }
-    let text = if line.starts_with('{') { serde_json::from_str::<Order>(line).ok()?.gid } else { first_column(line).into() };
+    let text =
+        if line.starts_with('{') { serde_json::from_str::<Order>(line).ok()?.gid } else { first_column(line).into() };
     text.parse::<Gid>().is_ok().then(|| text.into_owned())
 }
 
@@ -148,7 +155,11 @@ impl<'a> Comparison<'a> {
 
     /// The next record; `made` when the order service made the order. Fails if it is not after the one before.
     pub fn record(&mut self, gid: &str, made: bool) -> anyhow::Result<()> {
-        anyhow::ensure!(gid > self.last.as_str(), "the server lists its records out of order: {gid} after {}", self.last);
+        anyhow::ensure!(
+            gid > self.last.as_str(),
+            "the server lists its records out of order: {gid} after {}",
+            self.last
+        );
         gid.clone_into(&mut self.last);
         while let Some(order) = self.orders.next_if(|order| order.as_str() < gid) {
             self.found.extra.add(order);

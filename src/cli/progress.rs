@@ -28,7 +28,8 @@ impl Progress {
         if std::io::stderr().is_terminal() {
             if self.bar.is_none() && self.started.elapsed() >= SILENT {
                 let bar = ProgressBar::new(self.total);
-                let style = ProgressStyle::with_template("{msg} [{bar:30}] {human_pos} of {human_len}, {per_sec}, {eta} left");
+                let style =
+                    ProgressStyle::with_template("{msg} [{bar:30}] {human_pos} of {human_len}, {per_sec}, {eta} left");
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("##·"));
                 bar.set_message(self.what);
                 self.bar = Some(bar);

@@ -158,7 +158,9 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Pause(one) => set_status(one, "paused", "rushline sale resume").await,
         Command::Resume(one) => set_status(one, "open", "rushline sale show").await,
         Command::Close(one) => set_status(one, "closed", "rushline audit").await,
-        Command::Restock { sale, sku, units, request_id, server } => restock(sale, sku, units, request_id, server).await,
+        Command::Restock { sale, sku, units, request_id, server } => {
+            restock(sale, sku, units, request_id, server).await
+        }
     }
 }
 
@@ -198,7 +200,8 @@ fn from_flags(args: &CreateArgs) -> Value {
 }
 
 fn given<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
-    let fields: Map<String, Value> = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    let fields: Map<String, Value> =
+        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
     fields.into()
 }
 
@@ -216,26 +219,37 @@ fn from_file(path: &PathBuf) -> anyhow::Result<Value> {
     reader.take(FILE_BYTES_MAX).read_to_string(&mut text).with_context(|| format!("cannot read {shown}"))?;
     serde_json::from_str(&text).map_err(|error| {
         let what = format!("{shown}:{} is not JSON", error.line());
-        Fault::failed(what).because(error).hint("rushline sale create --help   shows the flags that need no file").into()
+        Fault::failed(what)
+            .because(error)
+            .hint("rushline sale create --help   shows the flags that need no file")
+            .into()
     })
 }
 
 async fn set_status(one_sale: OneSale, status: &str, next: &str) -> anyhow::Result<()> {
     let OneSale { sale, server } = one_sale;
     let path = format!("/v1/sales/{sale}");
-    let answer = server.connect()?.send(Method::PATCH, &path, Some(&json!({ "status": status })), Duration::ZERO).await?;
+    let answer =
+        server.connect()?.send(Method::PATCH, &path, Some(&json!({ "status": status })), Duration::ZERO).await?;
     client::show(&server, &answer.body, one)?;
     terminal::say(&format!("sale {sale} is {status}; next: {next} {sale}"));
     Ok(())
 }
 
-async fn restock(sale: SaleName, sku: Sku, units: i64, request_id: Option<String>, server: ServerArgs) -> anyhow::Result<()> {
+async fn restock(
+    sale: SaleName,
+    sku: Sku,
+    units: i64,
+    request_id: Option<String>,
+    server: ServerArgs,
+) -> anyhow::Result<()> {
     let request_id = request_id.unwrap_or_else(|| format!("cli-{:016x}", fastrand::u64(..)));
     let body = json!({ "sku": sku, "units": units, "request_id": request_id });
     let path = format!("/v1/sales/{sale}/stock");
     let answer = server.connect()?.send(Method::POST, &path, Some(&body), Duration::ZERO).await.map_err(|error| {
         // A lost answer leaves open whether the units moved; the same id makes asking again safe.
-        let repeat = format!("rushline sale restock {sale} {sku} {units} --request-id {request_id}   repeats it safely");
+        let repeat =
+            format!("rushline sale restock {sale} {sku} {units} --request-id {request_id}   repeats it safely");
         let unknown = Fault::in_error(&error).is_some_and(|fault| fault.class == crate::fault::Class::Unreachable);
         match error.downcast::<Fault>() {
             Ok(fault) if unknown => fault.hint(repeat).into(),
@@ -267,11 +281,18 @@ fn list(body: &Value) -> String {
 fn one(sale: &Value) -> String {
     let mut out = fields(sale);
     if !items(sale).is_empty() {
-        let rows = items(sale).iter().map(|item| ["sku", "loaded", "available", "reserved", "sold"].map(|field| cell(item, field)).into());
+        let rows = items(sale)
+            .iter()
+            .map(|item| ["sku", "loaded", "available", "reserved", "sold"].map(|field| cell(item, field)).into());
         out += &terminal::table(&["SKU", "loaded", "available", "reserved", "sold"], 1, rows);
     }
-    let refused: Vec<String> =
-        sale.get("refused").and_then(Value::as_object).into_iter().flatten().map(|(why, n)| format!("{why} {}", plain(n))).collect();
+    let refused: Vec<String> = sale
+        .get("refused")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(why, n)| format!("{why} {}", plain(n)))
+        .collect();
     if !refused.is_empty() {
         let _ = writeln!(out, "refused: {}", refused.join(" · "));
     }
@@ -288,7 +309,8 @@ fn fields(sale: &Value) -> String {
         match value {
             Value::Array(_) | Value::Null => {}
             Value::Object(inner) if name != "refused" => {
-                let inner: Vec<String> = inner.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| format!("{k} {}", plain(v))).collect();
+                let inner: Vec<String> =
+                    inner.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| format!("{k} {}", plain(v))).collect();
                 let _ = writeln!(out, "{name:<16} {}", inner.join(" · "));
             }
             Value::Object(_) => {}

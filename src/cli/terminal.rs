@@ -30,7 +30,8 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     let is_config = error.chain().any(|cause| cause.is::<config::Error>());
-    let class = if is_config { Class::Config } else { Fault::in_error(error).map_or(Class::Failed, |fault| fault.class) };
+    let class =
+        if is_config { Class::Config } else { Fault::in_error(error).map_or(Class::Failed, |fault| fault.class) };
     class as u8
 }
 

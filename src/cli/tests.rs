@@ -29,15 +29,22 @@ fn every_visible_command_has_an_example() {
 
 #[test]
 fn usage_errors_are_exit_code_2() {
-    for line in
-        ["rushline sale show a.b", "rushline sale create", "rushline sale create x --item a", "rushline nothing", "rushline order show x"]
-    {
+    for line in [
+        "rushline sale show a.b",
+        "rushline sale create",
+        "rushline sale create x --item a",
+        "rushline nothing",
+        "rushline order show x",
+    ] {
         let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}");
     }
-    for line in
-        ["rushline sale restock s sku-1 -5", "rushline sale create --file x.json", "rushline serve --redis-url redis://h", "rushline dev"]
-    {
+    for line in [
+        "rushline sale restock s sku-1 -5",
+        "rushline sale create --file x.json",
+        "rushline serve --redis-url redis://h",
+        "rushline dev",
+    ] {
         Cli::try_parse_from(line.split(' ')).unwrap();
     }
 }
@@ -45,7 +52,8 @@ fn usage_errors_are_exit_code_2() {
 #[test]
 fn an_error_shows_its_causes_once_and_its_hints_last() {
     let cause = std::io::Error::other("disk on fire");
-    let error = anyhow::Error::new(Fault::unreachable("no Redis").because(cause).hint("apt install redis-server")).context("cannot start");
+    let error = anyhow::Error::new(Fault::unreachable("no Redis").because(cause).hint("apt install redis-server"))
+        .context("cannot start");
     assert_eq!(
         rendered(&error, false),
         "error: cannot start\n  because: no Redis\n  because: disk on fire\nhint: apt install redis-server"
@@ -108,7 +116,9 @@ fn a_comparison_names_what_is_missing_and_what_is_extra() {
     let file = file("s.0.1-1.0\ns.0.1-1.10\ns.0.1-1.3\ns.0.1-1.4\ns.0.9-1.0\n").unwrap();
     let mut comparison = Comparison::new(file.of_sale("s"));
     // Byte order, as the records are paged: .10 before .2.
-    for (gid, made) in [("s.0.1-1.0", true), ("s.0.1-1.10", true), ("s.0.1-1.2", true), ("s.0.1-1.4", false), ("s.0.1-1.5", false)] {
+    for (gid, made) in
+        [("s.0.1-1.0", true), ("s.0.1-1.10", true), ("s.0.1-1.2", true), ("s.0.1-1.4", false), ("s.0.1-1.5", false)]
+    {
         comparison.record(gid, made).unwrap();
     }
     let found = comparison.finish();

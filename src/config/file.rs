@@ -22,7 +22,9 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Reads `path`. Everything that is understood comes back beside everything that is not.
 pub fn read(path: &Path) -> (Vec<Entry>, Vec<Problem>) {
     let shown = path.display().to_string();
-    let failed = |what: String, hint: Option<String>| (Vec::new(), vec![Problem { place: shown.clone(), setting: None, what, hint }]);
+    let failed = |what: String, hint: Option<String>| {
+        (Vec::new(), vec![Problem { place: shown.clone(), setting: None, what, hint }])
+    };
     match std::fs::metadata(path) {
         Err(error) => {
             let hint = "rushline config sample > rushline.yaml   writes one with every default";
@@ -47,13 +49,25 @@ pub fn parse(shown: &str, text: &str) -> (Vec<Entry>, Vec<Problem>) {
     match serde_saphyr::from_str_with_options::<Node>(text, options) {
         Ok(Node::Null) => {}
         Ok(Node::Map(sections)) => reader.top(sections),
-        Ok(_) => reader.problem(1, None, "must be a map of sections".into(), Some("rushline config sample shows the form".into())),
+        Ok(_) => reader.problem(
+            1,
+            None,
+            "must be a map of sections".into(),
+            Some("rushline config sample shows the form".into()),
+        ),
         Err(error) => {
             let line = error.location().map_or(1, |location| location.line());
             let words = error.without_snippet().to_string().replace('\n', " ");
             // The place is said already, and the reader's options are no concern of whoever wrote the file.
-            let words = [" at line ", ", set "].iter().fold(words.as_str(), |words, cut| words.split(cut).next().unwrap_or(words));
-            reader.problem(line, None, format!("is not valid YAML: {words}"), Some("rushline config sample shows the form".into()));
+            let words = [" at line ", ", set "]
+                .iter()
+                .fold(words.as_str(), |words, cut| words.split(cut).next().unwrap_or(words));
+            reader.problem(
+                line,
+                None,
+                format!("is not valid YAML: {words}"),
+                Some("rushline config sample shows the form".into()),
+            );
         }
     }
     (reader.entries, reader.problems)
@@ -132,7 +146,8 @@ pub fn hint_for(name: &str) -> String {
 }
 
 fn keys_of(section: &str) -> String {
-    let keys: Vec<&str> = SETTINGS.iter().filter(|setting| setting.section() == Some(section)).map(Setting::key).collect();
+    let keys: Vec<&str> =
+        SETTINGS.iter().filter(|setting| setting.section() == Some(section)).map(Setting::key).collect();
     keys.join(", ")
 }
 

@@ -220,7 +220,9 @@ impl Kind<Option<SecretUrl>> for OptionalUrl {
         };
         if !self.schemes.contains(&scheme) {
             // A scheme is a short word; anything else before a colon might be part of a secret.
-            let is_word = scheme.len() <= 20 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+') && rest.starts_with("//");
+            let is_word = scheme.len() <= 20
+                && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+')
+                && rest.starts_with("//");
             let got = if is_word { format!(", got {scheme}:") } else { String::new() };
             return Err(Wrong::new(format!("must be a URL that starts with one of the schemes below{got}")));
         }
@@ -268,8 +270,8 @@ impl<T: Copy + PartialEq> Kind<T> for Words<T> {
         if let Some((_, value)) = self.words.iter().find(|(word, _)| *word == text) {
             return Ok(*value);
         }
-        let hint =
-            closest(text, self.words.iter().map(|(word, _)| *word)).map(|word| format!("did you mean `{word}`? ({})", self.allowed()));
+        let hint = closest(text, self.words.iter().map(|(word, _)| *word))
+            .map(|word| format!("did you mean `{word}`? ({})", self.allowed()));
         Err(Wrong { hint, ..Wrong::got("has no such word", text) })
     }
 
@@ -306,8 +308,13 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    pub(super) const WORDS: &'static [(&'static str, Self)] =
-        &[("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug), ("trace", Self::Trace)];
+    pub(super) const WORDS: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
 
     /// As tracing's filters spell it.
     pub fn as_str(self) -> &'static str {
@@ -325,7 +332,8 @@ pub enum LogFormat {
 }
 
 impl LogFormat {
-    pub(super) const WORDS: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("pretty", Self::Pretty), ("json", Self::Json)];
+    pub(super) const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("pretty", Self::Pretty), ("json", Self::Json)];
 }
 
 /// Worker threads: as many as there are cores, unless said otherwise.

@@ -32,6 +32,9 @@ pub use table::Setting;
 impl Config {
     /// Where records go: the setting, or else a SQLite file in the data directory.
     pub fn records_url(&self) -> SecretUrl {
-        self.records.url.clone().unwrap_or_else(|| SecretUrl::new(format!("sqlite:{}", self.data_dir.join("orders.db").display())))
+        self.records
+            .url
+            .clone()
+            .unwrap_or_else(|| SecretUrl::new(format!("sqlite:{}", self.data_dir.join("orders.db").display())))
     }
 }

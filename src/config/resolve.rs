@@ -121,7 +121,8 @@ impl Work {
     fn set(&mut self, setting: &'static Setting, text: &str, origin: Origin) {
         match (setting.set)(&mut self.resolved.config, text) {
             Ok(()) => {
-                let at = SETTINGS.iter().position(|row| row.name == setting.name).expect("a setting is a row of the table");
+                let at =
+                    SETTINGS.iter().position(|row| row.name == setting.name).expect("a setting is a row of the table");
                 self.resolved.origins[at] = origin;
             }
             Err(wrong) => {
@@ -156,7 +157,8 @@ impl Work {
                 continue;
             }
             let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) else {
-                let variables: Vec<String> = SETTINGS.iter().map(Setting::variable).chain(OTHER_VARIABLES.map(String::from)).collect();
+                let variables: Vec<String> =
+                    SETTINGS.iter().map(Setting::variable).chain(OTHER_VARIABLES.map(String::from)).collect();
                 let hint = match closest(name, variables.iter().map(String::as_str)) {
                     Some(near) => format!("did you mean {near}?"),
                     None => format!("unset {name}, or see   rushline config show"),
@@ -184,8 +186,10 @@ impl Work {
             broken.push(("admission.batch_max", "admission.queue_max"));
         }
         for (smaller, larger) in broken {
-            let named =
-                self.resolved.rows().find(|(setting, origin)| [smaller, larger].contains(&setting.name) && **origin != Origin::Default);
+            let named = self
+                .resolved
+                .rows()
+                .find(|(setting, origin)| [smaller, larger].contains(&setting.name) && **origin != Origin::Default);
             let Some((setting, origin)) = named else { continue };
             let (place, config) = (origin.place(setting), &self.resolved.config);
             let text = |name| Setting::find(name).map(|setting| setting.text(config)).unwrap_or_default();

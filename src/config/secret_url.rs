@@ -69,7 +69,9 @@ fn redact_query(text: &str) -> String {
     let pairs: Vec<String> = query
         .split('&')
         .map(|pair| match pair.split_once('=') {
-            Some((name, _)) if SECRET_WORDS.iter().any(|word| name.to_lowercase().contains(word)) => format!("{name}=***"),
+            Some((name, _)) if SECRET_WORDS.iter().any(|word| name.to_lowercase().contains(word)) => {
+                format!("{name}=***")
+            }
             _ => pair.to_owned(),
         })
         .collect();

@@ -4,7 +4,8 @@
 //! default and range.
 
 use super::kind::{
-    Address, Count, Kind, LogFormat, LogLevel, Millis, NodeName, OptionalUrl, Path, RewriteAfterLoad, Seconds, Text, Threads, Words,
+    Address, Count, Kind, LogFormat, LogLevel, Millis, NodeName, OptionalUrl, Path, RewriteAfterLoad, Seconds, Text,
+    Threads, Words,
 };
 use super::secret_url::SecretUrl;
 use super::table::{Setting, settings};
@@ -70,7 +71,7 @@ settings! {
     /// How order requests get into Redis.
     admission: Admission {
         /// Most orders in one script call. More raise throughput and the time that one call blocks Redis.
-        batch_max: usize, "admission.batch_max", Count { default: 256, min: 1, max: 4_096, unit: "orders" };
+        batch_max: usize, "admission.batch_max", Count { default: 256, min: 1, max: 1_024, unit: "orders" };
         /// Order requests of one sale that wait for Redis; above it callers hear 429. More mean longer waits.
         queue_max: usize, "admission.queue_max", Count { default: 20_000, min: 1, max: 10_000_000, unit: "requests" };
     }

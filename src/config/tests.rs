@@ -3,7 +3,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Sources as a test writes them; the file, if any, lies in the directory that comes back.
-fn sources(flags: &[(&'static str, &str)], environment: &[(&str, &str)], file: Option<&str>) -> (Sources, tempfile::TempDir) {
+fn sources(
+    flags: &[(&'static str, &str)],
+    environment: &[(&str, &str)],
+    file: Option<&str>,
+) -> (Sources, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rushline.yaml");
     if let Some(text) = file {
@@ -69,7 +73,8 @@ fn the_config_flag_goes_over_the_variable_and_a_named_file_must_exist() {
     let (by_flag, by_variable) = (dir.path().join("flag.yaml"), dir.path().join("variable.yaml"));
     std::fs::write(&by_flag, "log: {level: warn}").unwrap();
     std::fs::write(&by_variable, "log: {level: debug}").unwrap();
-    let mut sources = Sources { environment: vec![("RUSHLINE_CONFIG".into(), by_variable.into())], ..Sources::default() };
+    let mut sources =
+        Sources { environment: vec![("RUSHLINE_CONFIG".into(), by_variable.into())], ..Sources::default() };
     assert_eq!(resolve(sources.clone()).unwrap().config.log.level, LogLevel::Debug);
     sources.config_flag = Some(by_flag);
     assert_eq!(resolve(sources.clone()).unwrap().config.log.level, LogLevel::Warn);
@@ -129,9 +134,17 @@ fn a_list_where_a_value_belongs_is_refused() {
 
 #[test]
 fn text_that_is_no_yaml_names_its_line() {
-    for file in ["redis:\n  url: 'unfinished\n", "redis:\n  url: redis://a\n  url: redis://b\n", "a: b: c\n", "redis:\n\turl: x\n"] {
+    for file in [
+        "redis:\n  url: 'unfinished\n",
+        "redis:\n  url: redis://a\n  url: redis://b\n",
+        "a: b: c\n",
+        "redis:\n\turl: x\n",
+    ] {
         let (what, _) = only(problems(&[], &[], Some(file)));
-        assert!(what.starts_with("rushline.yaml:") && what.contains("is not valid YAML") && !what.contains(" at line "), "{what}");
+        assert!(
+            what.starts_with("rushline.yaml:") && what.contains("is not valid YAML") && !what.contains(" at line "),
+            "{what}"
+        );
     }
 }
 
@@ -146,31 +159,50 @@ fn an_unknown_variable_is_an_error_and_those_of_others_are_not() {
     let (what, hint) = only(problems(&[], &[("RUSHLINE_REDIS_ULR", "redis://h")], None));
     assert_eq!(what, "RUSHLINE_REDIS_ULR: is no setting of rushline");
     assert_eq!(hint, "did you mean RUSHLINE_REDIS_URL?");
-    resolved(&[], &[("RUSHLINE_SERVER", "x"), ("RUSHLINE_TEST_MONGO", "x"), ("REDIS_URL", "x"), ("RUSHLINE_REDIS_URL", "")], None);
+    resolved(
+        &[],
+        &[("RUSHLINE_SERVER", "x"), ("RUSHLINE_TEST_MONGO", "x"), ("REDIS_URL", "x"), ("RUSHLINE_REDIS_URL", "")],
+        None,
+    );
 }
 
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
-    let (what, _) = only(problems(&[("delivery.retry_base_ms", "5000")], &[("RUSHLINE_DELIVERY_RETRY_MAX_MS", "100")], None));
+    let (what, _) =
+        only(problems(&[("delivery.retry_base_ms", "5000")], &[("RUSHLINE_DELIVERY_RETRY_MAX_MS", "100")], None));
     assert!(what.ends_with("delivery.retry_base_ms (5000) must not be above delivery.retry_max_ms (100)"), "{what}");
 }
 
 #[test]
 fn no_password_is_in_any_message() {
-    let run = resolved(&[("redis.url", "redis://user:hunter2@host"), ("records.url", "mongodb://u:hunter2@a:1,b:2/db")], &[], None);
-    let shown: String = SETTINGS.iter().map(|setting| format!("{} {}", setting.text(&run.config), setting.value(&run.config))).collect();
+    let run = resolved(
+        &[("redis.url", "redis://user:hunter2@host"), ("records.url", "mongodb://u:hunter2@a:1,b:2/db")],
+        &[],
+        None,
+    );
+    let shown: String = SETTINGS
+        .iter()
+        .map(|setting| format!("{} {}", setting.text(&run.config), setting.value(&run.config)))
+        .collect();
     assert!(!shown.contains("hunter2") && !format!("{run:?}").contains("hunter2"));
     assert!(shown.contains("redis://user:***@host"));
 
     // Wrong ones, misplaced ones, and a file that does not parse.
-    for text in ["redis://user:hunter2@host:99999", "http://user:hunter2@host", "hunter2", "hunter2:x", "redis://u:hunter2@"] {
+    for text in
+        ["redis://user:hunter2@host:99999", "http://user:hunter2@host", "hunter2", "hunter2:x", "redis://u:hunter2@"]
+    {
         for name in ["redis.url", "records.url"] {
             assert!(!format!("{:?}", problems(&[(name, text)], &[], None)).contains("hunter2"), "{name} {text}");
         }
     }
-    let misplaced = problems(&[("http.listen", "redis://u:hunter2@h"), ("redis.connections", "redis://u:hunter2@h")], &[], None);
+    let misplaced =
+        problems(&[("http.listen", "redis://u:hunter2@h"), ("redis.connections", "redis://u:hunter2@h")], &[], None);
     assert!(!format!("{misplaced:?}").contains("hunter2"));
-    for file in ["redis:\n  password: hunter2\n", "redis:\n  url: 'redis://:hunter2@h\n", "redis:\n url: a\n url: redis://:hunter2@h\n"] {
+    for file in [
+        "redis:\n  password: hunter2\n",
+        "redis:\n  url: 'redis://:hunter2@h\n",
+        "redis:\n url: a\n url: redis://:hunter2@h\n",
+    ] {
         let found = format!("{:?}", problems(&[], &[], Some(file)));
         assert!(!found.contains("hunter2"), "{found}");
     }

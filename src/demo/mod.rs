@@ -2,5 +2,6 @@
 //!
 //! Nothing here is used by `rushline serve`.
 
+pub mod dev;
 mod order_book;
 pub mod order_service;

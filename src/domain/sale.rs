@@ -119,6 +119,18 @@ impl Endpoint {
         64
     }
 
+    /// An endpoint with the defaults for everything but its URL.
+    pub fn at(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            timeout_ms: Self::default_timeout_ms(),
+            max_concurrency: Self::default_max_concurrency(),
+            mode: CallMode::default(),
+            count_url: None,
+            list_url: None,
+        }
+    }
+
     /// Every field in range; URLs absolute, http or https, without credentials.
     pub fn check(&self) -> Result<(), Invalid> {
         check_url("order_endpoint.url", &self.url)?;

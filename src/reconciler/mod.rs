@@ -1,4 +1,243 @@
+//! The reconciler: drains finished orders from Redis to the records, and audits that nothing was lost on the way.
+//!
+//! It reads notices of finished entries (`finished` stream, group `records`), writes the entries' orders to the sink,
+//! and only then has Redis forget them. Dying anywhere in between changes nothing: writing is idempotent by gid, and
+//! what was not acknowledged is read again, by this node or another.
+
 mod address;
+pub mod audit;
 pub mod mongo;
 pub mod sink;
 pub mod sql;
+
+use crate::crash;
+use crate::domain::ids::EntryId;
+use crate::domain::order::{Record, Status};
+use crate::sale::node::{Node, Open};
+use crate::store;
+use crate::store::orders::{Address, Detail, Entry, Notice, status_of};
+use metrics::{counter, gauge, histogram};
+use sink::Sink;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+/// Notices read by one command. Each names up to as many entries as one finish script ends.
+const NOTICES_MAX: usize = 8;
+/// Entries read back from Redis at once.
+const ENTRIES_MAX: usize = 32;
+/// Longest pause after the sink failed.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The records, opened when they can be: a database that is away must not keep a sale from opening.
+pub struct Records {
+    url: String,
+    sink: OnceCell<Sink>,
+}
+
+impl Records {
+    pub fn new(url: &str) -> Arc<Self> {
+        Arc::new(Self { url: url.to_owned(), sink: OnceCell::new() })
+    }
+
+    pub async fn sink(&self) -> Result<&Sink, sink::Error> {
+        self.sink.get_or_try_init(|| Sink::open(&self.url)).await
+    }
+}
+
+/// Why a round was cut short. Everything is tried again.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Sink(#[from] sink::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+pub struct Reconciler {
+    pub node: Arc<Node>,
+    pub records: Arc<Records>,
+    /// Most records of one write.
+    pub batch_max: usize,
+    /// Undrained entries above which the log warns.
+    pub backlog_alarm: u64,
+}
+
+impl Reconciler {
+    /// Drains until the server ends. Rounds follow the news of finished orders; a slower beat finds what other nodes
+    /// left behind.
+    pub async fn run(self) {
+        let beat = self.node.limits.lease / 2;
+        let mut pause = Duration::ZERO;
+        let mut swept = tokio::time::Instant::now() - beat;
+        loop {
+            let thorough = swept.elapsed() >= beat;
+            let result = if thorough { self.sweep().await } else { self.round(false).await };
+            if thorough {
+                swept = tokio::time::Instant::now();
+            }
+            match result {
+                Ok(()) => {
+                    pause = Duration::ZERO;
+                    let _ =
+                        tokio::time::timeout(beat.saturating_sub(swept.elapsed()), self.node.finished.notified()).await;
+                }
+                Err(error) => {
+                    counter!("rushline_records_errors_total").increment(1);
+                    pause = (pause * 2).clamp(Duration::from_millis(100), PAUSE_MAX);
+                    tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "finished orders wait in Redis for the records");
+                    tokio::time::sleep(pause).await;
+                    // What was read and not acknowledged is this consumer's: begin with it.
+                    if let Err(error) = self.round(true).await {
+                        tracing::debug!(%error, "still waiting for the records");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drains all that is finished in the sales open here. `owed`: begin with what an earlier round left.
+    async fn round(&self, owed: bool) -> Result<(), Error> {
+        for open in self.node.all_opened() {
+            if owed {
+                self.drain(&open, "0").await?;
+            }
+            self.drain(&open, ">").await?;
+        }
+        Ok(())
+    }
+
+    /// As `round`, for every sale there is, with what silent reconcilers left behind.
+    async fn sweep(&self) -> Result<(), Error> {
+        let mut undrained = 0;
+        for name in self.node.redis.sale_names().await? {
+            let Some(open) = self.node.open(&name).await? else { continue };
+            let keys = &open.sale.keys;
+            let waiting = self.node.redis.backlog(keys).await?;
+            undrained += waiting.entries.saturating_sub(waiting.undelivered_entries);
+            if waiting.finished == 0 {
+                continue;
+            }
+            self.drain(&open, "0").await?;
+            self.drain(&open, ">").await?;
+            // A slow write is no death: wait for several leases before taking another reconciler's notices.
+            let idle = self.node.limits.lease * 3;
+            loop {
+                let notices = self.node.redis.take_over_notices(keys, &self.node.name, idle, NOTICES_MAX).await?;
+                if notices.is_empty() {
+                    break;
+                }
+                self.settle(&open, &notices).await?;
+            }
+        }
+        gauge!("rushline_records_backlog_entries").set(undrained as f64);
+        if undrained > self.backlog_alarm {
+            tracing::warn!(
+                entries = undrained,
+                "more finished entries wait for the records than records.backlog_alarm allows"
+            );
+        }
+        Ok(())
+    }
+
+    async fn drain(&self, open: &Open, from: &str) -> Result<(), Error> {
+        loop {
+            let notices = self.node.redis.notices(&open.sale.keys, &self.node.name, from, NOTICES_MAX).await?;
+            if notices.is_empty() {
+                return Ok(());
+            }
+            self.settle(open, &notices).await?;
+        }
+    }
+
+    /// Writes all entries of these notices to the records, then has Redis forget them.
+    async fn settle(&self, open: &Open, notices: &[Notice]) -> Result<(), Error> {
+        let finished: Vec<(EntryId, u64)> =
+            notices.iter().flat_map(|notice| notice.entries.iter().map(|entry| (*entry, notice.id.ms))).collect();
+        let sink = self.records.sink().await?;
+        let keys = &open.sale.keys;
+        let notices: Vec<EntryId> = notices.iter().map(|notice| notice.id).collect();
+        let mut rest = finished.len();
+        for some in finished.chunks(ENTRIES_MAX) {
+            let ids: Vec<EntryId> = some.iter().map(|(id, _)| *id).collect();
+            let entries = self.node.redis.entries(keys, &ids).await?;
+            let details = self.details(open, &entries).await?;
+            let finished_ms: HashMap<EntryId, u64> = some.iter().copied().collect();
+            let records = records(open, &entries, &details, &finished_ms);
+            crash::point("drain.before_write");
+            let started = tokio::time::Instant::now();
+            for batch in records.chunks(self.batch_max) {
+                sink.write(batch).await?;
+            }
+            histogram!("rushline_records_write_seconds").record(started.elapsed());
+            counter!("rushline_records_written_total").increment(records.len() as u64);
+            let with_detail: Vec<Address> = details.keys().copied().collect();
+            let sold: Vec<(EntryId, HashMap<&str, u64>)> =
+                entries.iter().map(|entry| (entry.id, sold(entry))).collect();
+            crash::point("drain.after_write");
+            rest -= some.len();
+            let done = if rest == 0 { &notices[..] } else { &[] };
+            self.node.redis.drained(keys, done, &sold, &with_detail).await?;
+            crash::point("drain.after_forget");
+        }
+        if finished.is_empty() {
+            self.node.redis.drained(keys, &notices, &[], &[]).await?;
+        }
+        Ok(())
+    }
+
+    async fn details(&self, open: &Open, entries: &[Entry]) -> Result<HashMap<Address, Detail>, Error> {
+        let keys = &open.sale.keys;
+        if entries.is_empty() || self.node.redis.detail_count(keys).await? == 0 {
+            return Ok(HashMap::new()); // the usual case: every order went well at the first call
+        }
+        let addresses: Vec<Address> = entries
+            .iter()
+            .flat_map(|entry| (0..entry.frames.len() as u16).map(|index| Address { entry: entry.id, index }))
+            .collect();
+        let details = self.node.redis.details(keys, &addresses).await?;
+        Ok(addresses.into_iter().zip(details).filter_map(|(address, (detail, _))| Some((address, detail?))).collect())
+    }
+}
+
+fn records(
+    open: &Open,
+    entries: &[Entry],
+    details: &HashMap<Address, Detail>,
+    finished_ms: &HashMap<EntryId, u64>,
+) -> Vec<Record> {
+    let mut records = Vec::new();
+    for entry in entries {
+        for (index, (frame, code)) in entry.frames.iter().zip(entry.outcome.bytes()).enumerate() {
+            let address = Address { entry: entry.id, index: index as u16 };
+            let detail = details.get(&address);
+            let status = status_of(code);
+            records.push(Record {
+                gid: open.sale.gid(address),
+                buyer: frame.buyer.clone(),
+                items: frame.items.clone(),
+                payload: frame.payload.clone().unwrap_or_else(|| "null".into()),
+                status,
+                reason: detail.filter(|_| status == Status::Failed).and_then(|detail| detail.message.clone()),
+                attempts: detail.map_or(1, |detail| detail.attempts),
+                admitted_ms: entry.id.ms,
+                finished_ms: finished_ms.get(&entry.id).copied().unwrap_or(entry.id.ms),
+            });
+        }
+    }
+    records
+}
+
+/// Units of each SKU that this entry's orders bought.
+fn sold(entry: &Entry) -> HashMap<&str, u64> {
+    let mut sold = HashMap::new();
+    for (frame, code) in entry.frames.iter().zip(entry.outcome.bytes()) {
+        if status_of(code) == Status::Succeed {
+            for item in &frame.items {
+                *sold.entry(item.sku.as_str()).or_default() += u64::from(item.quantity);
+            }
+        }
+    }
+    sold
+}

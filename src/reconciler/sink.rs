@@ -5,8 +5,8 @@
 //! durable as the store can make them; a failed `write` may have written any part, and writing again completes it.
 
 use super::{mongo::Mongo, sql::Sql};
-use crate::domain::order::Record;
 use crate::domain::ids::{Gid, SaleName};
+use crate::domain::order::Record;
 
 /// Why a sink could not do its work. Everything here may be tried again: writing is idempotent.
 #[derive(Debug, thiserror::Error)]

@@ -4,11 +4,12 @@
 //! and asks again with the same idempotency key.
 
 use super::delivery::Delivery;
+use super::waiters::Ended;
 use super::{Entry, Job, Refusal, Sale};
-use crate::domain::ids::Gid;
+use crate::crash;
 use crate::domain::order::Order;
 use crate::domain::sale::Durability;
-use crate::store::orders::{BATCH_SKUS_MAX, Decision, Prepared};
+use crate::store::orders::{Address, BATCH_SKUS_MAX, Decision, Prepared};
 use crate::store::redis::Redis;
 use crate::store::{self, promise::Wait};
 use metrics::{counter, histogram};
@@ -17,16 +18,32 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 
 /// What a buyer's request came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    Admitted { gid: Gid, replayed: bool },
+    Admitted { address: Address, replayed: bool },
     Refused(Refusal),
+}
+
+/// An answer, and for a caller that wants to wait for the order's end, where it will be told: registered before the
+/// order is delivered, so that it cannot be missed. Not for a replay, whose order may be anywhere.
+#[derive(Debug)]
+pub struct Asked {
+    pub answer: Answer,
+    pub ended: Option<oneshot::Receiver<Ended>>,
 }
 
 /// An order request on its way to a batch.
 struct Waiting {
     request: Prepared,
-    answer: oneshot::Sender<Result<Answer, store::Error>>,
+    /// The caller wants to hear the order's end too.
+    follow: bool,
+    answer: oneshot::Sender<Result<Asked, store::Error>>,
+}
+
+/// Where one request's answer goes.
+struct Caller {
+    follow: bool,
+    answer: oneshot::Sender<Result<Asked, store::Error>>,
 }
 
 /// The queue in front of one partition's batcher.
@@ -45,12 +62,12 @@ impl Admission {
     }
 
     /// Has the order decided. Waits for Redis at most as long as its settings say.
-    pub async fn ask(&self, order: Order) -> Result<Answer, store::Error> {
+    pub async fn ask(&self, order: Order, follow: bool) -> Result<Asked, store::Error> {
         if self.sale.backlog.load(Ordering::Relaxed) >= self.sale.limits.backlog_max {
             return Ok(self.refuse(Refusal::BacklogFull));
         }
         let (answer, hear) = oneshot::channel();
-        match self.queue.try_send(Waiting { request: Prepared::new(order), answer }) {
+        match self.queue.try_send(Waiting { request: Prepared::new(order), follow, answer }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Ok(self.refuse(Refusal::QueueFull)),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(stopped()),
@@ -58,9 +75,9 @@ impl Admission {
         hear.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Answer {
+    fn refuse(&self, refusal: Refusal) -> Asked {
         self.sale.refused.count(refusal);
-        Answer::Refused(refusal)
+        Asked { answer: Answer::Refused(refusal), ended: None }
     }
 }
 
@@ -84,8 +101,10 @@ impl Batcher {
         while queue.recv_many(&mut gathered, self.sale.limits.batch_max).await > 0 {
             while !gathered.is_empty() {
                 let rest = gathered.split_off(batch_length(&gathered));
-                let (requests, answers): (Vec<_>, Vec<_>) =
-                    gathered.into_iter().map(|waiting| (waiting.request, waiting.answer)).unzip();
+                let (requests, callers): (Vec<_>, Vec<_>) = gathered
+                    .into_iter()
+                    .map(|waiting| (waiting.request, Caller { follow: waiting.follow, answer: waiting.answer }))
+                    .unzip();
                 gathered = rest;
                 let wait = self.wait();
                 let lane = match wait {
@@ -95,15 +114,15 @@ impl Batcher {
                         none => match self.redis.own_lane() {
                             Ok(own) => none.insert(own),
                             Err(error) => {
-                                fail(answers, &error);
+                                fail(callers, &error);
                                 continue;
                             }
                         },
                     },
                 };
                 match wait {
-                    Ok(wait) => self.decide(lane, requests, answers, wait).await,
-                    Err(error) => fail(answers, &error),
+                    Ok(wait) => self.decide(lane, requests, callers, wait).await,
+                    Err(error) => fail(callers, &error),
                 }
             }
         }
@@ -134,25 +153,35 @@ impl Batcher {
         &self,
         lane: &mut redis::aio::ConnectionManager,
         requests: Vec<Prepared>,
-        answers: Vec<oneshot::Sender<Result<Answer, store::Error>>>,
+        callers: Vec<Caller>,
         wait: Wait,
     ) {
         let started = tokio::time::Instant::now();
         let sale = &self.sale;
+        crash::point("admit.before_script");
         let result = self.redis.admit(lane, &sale.keys, &self.node, &requests, wait, sale.limits.patience).await;
+        crash::point("admit.after_script");
         histogram!("rushline_admission_seconds").record(started.elapsed());
         histogram!("rushline_admission_batch_size").record(requests.len() as f64);
         let admitted = match result {
             Ok(admitted) => admitted,
             Err(error) => {
                 tracing::debug!(sale = %sale.name, requests = requests.len(), %error, "a batch has no answer");
-                fail(answers, &error);
+                fail(callers, &error);
                 return;
             }
         };
         if admitted.version != sale.stored.load().version {
             sale.outdated.notify_one();
         }
+        let ends: Vec<Option<oneshot::Receiver<Ended>>> = callers
+            .iter()
+            .zip(&admitted.decisions)
+            .map(|(caller, decision)| match decision {
+                Decision::Admitted(address) if caller.follow => Some(sale.waiters.wait_for(*address)),
+                _ => None,
+            })
+            .collect();
         if let Some(id) = admitted.entry {
             let orders: Vec<Order> = requests
                 .into_iter()
@@ -167,17 +196,17 @@ impl Batcher {
                 (0..entry.orders.len() as u16).map(|index| Job { entry: entry.clone(), index, attempts: 0 }).collect();
             self.delivery.accept(entry.clone(), jobs);
         }
-        for (decision, answer) in admitted.decisions.into_iter().zip(answers) {
-            let said = match decision {
-                Decision::Admitted(address) => Answer::Admitted { gid: sale.gid(address), replayed: false },
-                Decision::Replayed(address) => Answer::Admitted { gid: sale.gid(address), replayed: true },
+        for ((decision, caller), ended) in admitted.decisions.into_iter().zip(callers).zip(ends) {
+            let answer = match decision {
+                Decision::Admitted(address) => Answer::Admitted { address, replayed: false },
+                Decision::Replayed(address) => Answer::Admitted { address, replayed: true },
                 refused => {
                     let refusal = refusal_of(refused);
                     sale.refused.count(refusal);
                     Answer::Refused(refusal)
                 }
             };
-            let _ = answer.send(Ok(said)); // the buyer may have hung up; the order stands all the same
+            let _ = caller.answer.send(Ok(Asked { answer, ended })); // the buyer may have hung up; the order stands
         }
     }
 }
@@ -195,9 +224,9 @@ fn refusal_of(decision: Decision) -> Refusal {
     }
 }
 
-fn fail(answers: Vec<oneshot::Sender<Result<Answer, store::Error>>>, error: &store::Error) {
-    for answer in answers {
-        let _ = answer.send(Err(error.clone()));
+fn fail(callers: Vec<Caller>, error: &store::Error) {
+    for caller in callers {
+        let _ = caller.answer.send(Err(error.clone()));
     }
 }
 

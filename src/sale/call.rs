@@ -119,14 +119,9 @@ impl Connection {
         }
         let request = request.body(Full::new(Bytes::from(body))).map_err(|error| Error::Connect(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| Error::Broken(error.to_string()))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(|error| Error::Body(error.to_string()))?
-            .to_bytes();
+        let answer = read(response).await?;
         self.sender = Some(sender);
-        Ok((status, body))
+        Ok(answer)
     }
 
     async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, Error> {
@@ -143,6 +138,27 @@ impl Connection {
             handshake(TokioIo::new(stream)).await
         }
     }
+}
+
+/// One GET on a connection of its own: for the audit's questions, which are few.
+pub async fn get(url: &str, query: &str, timeout: Duration) -> Result<(StatusCode, Bytes), Error> {
+    let target = Target::new(Endpoint::at(url)).ok_or_else(|| Error::Connect("not a URL to call".into()))?;
+    let asking = async {
+        let mut sender = Connection::new(Arc::new(target.clone())).connect().await?;
+        let request = Request::get(format!("{}{query}", target.path))
+            .header(hyper::header::HOST, &target.authority)
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| Error::Connect(error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(|error| Error::Broken(error.to_string()))?;
+        read(response).await
+    };
+    tokio::time::timeout(timeout, asking).await.unwrap_or(Err(Error::Timeout(timeout.as_millis() as u64)))
+}
+
+async fn read(response: hyper::Response<hyper::body::Incoming>) -> Result<(StatusCode, Bytes), Error> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    Ok((status, body.map_err(|error| Error::Body(error.to_string()))?.to_bytes()))
 }
 
 async fn handshake<S>(stream: S) -> Result<http1::SendRequest<Full<Bytes>>, Error>

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::crash;
 use crate::domain::order::Item;
 use crate::domain::sale::CallMode;
 
@@ -160,12 +161,14 @@ impl Delivery {
             for job in &mut jobs {
                 job.attempts += 1;
             }
+            crash::point("delivery.before_call");
             let started = Instant::now();
             let verdicts = match target.endpoint.mode {
                 CallMode::Single => vec![call_one(&inner.sale, connection, &jobs[0]).await],
                 CallMode::Bulk => call_many(&inner.sale, connection, &jobs).await,
             };
             inner.seconds.record(started.elapsed());
+            crash::point("delivery.after_call");
             for (job, verdict) in jobs.into_iter().zip(verdicts) {
                 let _ = inner.keeper.send(Message::Answered(job, verdict));
             }

@@ -7,6 +7,7 @@
 use super::delivery::{Delivery, Verdict};
 use super::waiters::Ended;
 use super::{Entry, Job, Sale};
+use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::Status;
 use crate::domain::retry::backoff;
@@ -280,8 +281,10 @@ impl Keeper {
             if finishes.is_empty() {
                 return true;
             }
+            crash::point("finish.before_script");
             match self.redis.finish(&mut self.lane, &self.sale.keys, &finishes, &sums).await {
                 Ok(stale) if stale.is_empty() => {
+                    crash::point("finish.after_script");
                     self.settle(finishes);
                     return true;
                 }

@@ -122,19 +122,24 @@ impl Node {
         }
     }
 
-    /// Adds this node's refusals to the sale's sums in Redis.
+    /// Adds this node's refusals to the sums in Redis.
     pub async fn tell_refused(&self) {
         for open in self.all_opened() {
-            let counts = open.sale.refused.take();
-            if counts.is_empty() {
-                continue;
-            }
-            for (reason, count) in &counts {
-                metrics::counter!("rushline_orders_refused_total", "reason" => *reason).increment(*count);
-            }
-            if let Err(error) = self.redis.add_refused(&open.sale.keys, &counts).await {
-                tracing::debug!(sale = %open.sale.name, %error, "refusals are not counted in Redis");
-            }
+            self.tell_refused_of(&open).await;
+        }
+    }
+
+    /// Adds this node's refusals in one sale to the sale's sums in Redis.
+    pub async fn tell_refused_of(&self, open: &Open) {
+        let counts = open.sale.refused.take();
+        if counts.is_empty() {
+            return;
+        }
+        for (reason, count) in &counts {
+            metrics::counter!("rushline_orders_refused_total", "reason" => *reason).increment(*count);
+        }
+        if let Err(error) = self.redis.add_refused(&open.sale.keys, &counts).await {
+            tracing::debug!(sale = %open.sale.name, %error, "refusals are not counted in Redis");
         }
     }
 

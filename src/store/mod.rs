@@ -4,7 +4,6 @@
 //! identity; [`orders`] and [`sales`] are the scripts as typed functions; [`frame`] is the form of an order inside a
 //! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
 
-pub mod doctor;
 pub mod embedded;
 pub mod frame;
 pub mod keys;

@@ -410,6 +410,11 @@ impl Redis {
             .collect())
     }
 
+    /// How many orders have more to say than one character; usually none.
+    pub async fn detail_count(&self, keys: &Keys) -> Result<u64, Error> {
+        Ok(redis::cmd("HLEN").arg(&keys.detail).query_async(&mut self.slow()).await?)
+    }
+
     /// New notices for this consumer (`from` = `>`), or those it was given and still owes (`from` = `0`), oldest first.
     pub async fn notices(&self, keys: &Keys, node: &str, from: &str, count: usize) -> Result<Vec<Notice>, Error> {
         let mut command = redis::cmd("XREADGROUP");

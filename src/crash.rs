@@ -1,0 +1,51 @@
+//! Crash points: places where a test can make this process die, as if power were cut.
+//!
+//! Only in builds with debug assertions, and only when `RUSHLINE_TEST_CRASH_AT` says so: `NAME` dies at the first
+//! pass, `NAME:N` at the N-th. In a release build a crash point is nothing at all.
+
+/// Every point, in the order an order passes them. The crash tests kill the server at each of them.
+pub const POINTS: [&str; 9] = [
+    "admit.before_script",
+    "admit.after_script",
+    "delivery.before_call",
+    "delivery.after_call",
+    "finish.before_script",
+    "finish.after_script",
+    "drain.before_write",
+    "drain.after_write",
+    "drain.after_forget",
+];
+
+/// Dies here if a test asked for it.
+#[inline(always)]
+pub fn point(name: &'static str) {
+    #[cfg(debug_assertions)]
+    armed::pass(name);
+    #[cfg(not(debug_assertions))]
+    let _ = name;
+}
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Where to die and at which pass.
+    static AT: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+        let text = std::env::var("RUSHLINE_TEST_CRASH_AT").ok()?;
+        let (name, pass) = text.split_once(':').unwrap_or((&text, "1"));
+        assert!(super::POINTS.contains(&name), "RUSHLINE_TEST_CRASH_AT: there is no crash point `{name}`");
+        Some((name.to_owned(), pass.parse().expect("RUSHLINE_TEST_CRASH_AT: NAME or NAME:N")))
+    });
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+
+    pub(super) fn pass(name: &'static str) {
+        debug_assert!(super::POINTS.contains(&name), "`{name}` is missing in POINTS");
+        if let Some((at, pass)) = &*AT
+            && at == name
+            && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *pass
+        {
+            std::process::abort();
+        }
+    }
+}

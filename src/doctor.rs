@@ -1,0 +1,150 @@
+//! `rushline doctor`: configuration, connections, and what this Redis can promise. Changes nothing.
+
+use crate::config::Config;
+use crate::domain::sale::Durability;
+use crate::reconciler::sink::Sink;
+use crate::store::promise::{Promise, Wait};
+use crate::store::redis::read_promise;
+use serde::Serialize;
+use std::time::Duration;
+
+/// How long one connection may take.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// How a check went. `Bad` stops a sale; `Warning` may cost one later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Good,
+    Warning,
+    Bad,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    pub what: &'static str,
+    pub health: Health,
+    pub found: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Check {
+    fn new(what: &'static str, health: Health, found: impl Into<String>) -> Self {
+        Self { what, health, found: found.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Looks at everything that `serve` would use.
+pub async fn examine(config: &Config) -> Vec<Check> {
+    let mut checks = Vec::new();
+    match &config.redis.url {
+        None => checks.push(private_redis(config).await),
+        Some(url) => match ask(url.expose()).await {
+            Ok(promise) => {
+                checks.push(Check::new("Redis", Health::Good, format!("{} at {url}", promise.version)));
+                checks.extend(promises(&promise));
+            }
+            Err(error) => checks.push(
+                Check::new("Redis", Health::Bad, format!("cannot be used at {url}: {error}"))
+                    .hint("is it running, and are host, port, user and password right?"),
+            ),
+        },
+    }
+    checks.push(records(config).await);
+    checks
+}
+
+async fn ask(url: &str) -> anyhow::Result<Promise> {
+    let asking = async {
+        let client = redis::Client::open(url)?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        anyhow::Ok(read_promise(&mut connection).await?)
+    };
+    tokio::time::timeout(CONNECT_MAX, asking).await.map_err(|_| anyhow::anyhow!("no answer within {CONNECT_MAX:?}"))?
+}
+
+async fn private_redis(config: &Config) -> Check {
+    let program = &config.redis.program;
+    let output = tokio::process::Command::new(program).arg("--version").output().await;
+    match output {
+        Ok(output) if output.status.success() => {
+            let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            Check::new(
+                "Redis",
+                Health::Good,
+                format!("a private one will be started: {version}; AOF, fsync always, no eviction"),
+            )
+        }
+        Ok(output) => Check::new("Redis", Health::Bad, format!("`{program} --version` failed: {}", output.status)),
+        Err(error) => {
+            Check::new("Redis", Health::Bad, format!("no redis.url is set, and `{program}` cannot be started: {error}"))
+                .hint("sudo apt install redis-server   (or: brew install redis)")
+        }
+    }
+}
+
+/// What may be promised to buyers on this Redis.
+fn promises(promise: &Promise) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if promise.version_number() < (7, 0) {
+        checks.push(
+            Check::new("version", Health::Bad, format!("{} is too old: the scripts need Redis 7.0", promise.version))
+                .hint("install Redis 7.2 or later"),
+        );
+    }
+    let class = |class: Durability| promise.wait_for(class);
+    checks.push(match class(Durability::Memory) {
+        Ok(_) => Check::new("eviction", Health::Good, promise.eviction.clone().unwrap_or_else(|| "not told".into())),
+        Err(problem) => {
+            Check::new("eviction", Health::Bad, problem).hint("redis-cli CONFIG SET maxmemory-policy noeviction")
+        }
+    });
+    checks.push(match class(Durability::Fsync) {
+        Ok(Wait::LocalFsync) => Check::new("durability fsync", Health::Good, "by WAITAOF, a batch at a time"),
+        Ok(_) => Check::new("durability fsync", Health::Good, promise.describe()),
+        Err(problem) => Check::new("durability fsync", Health::Warning, problem)
+            .hint("redis-cli CONFIG SET appendonly yes; redis-cli CONFIG SET appendfsync always"),
+    });
+    checks.push(match promise.replicas {
+        0 => {
+            Check::new("durability replica:N", Health::Warning, "no replica is connected: one machine holds everything")
+        }
+        n => Check::new("durability replica:N", Health::Good, format!("up to replica:{n}")),
+    });
+    if promise.aof_on {
+        checks.push(match promise.aof_load_truncated {
+            Some(false) => {
+                Check::new("aof-load-truncated", Health::Good, "no: a cut file stops the start, and a person decides")
+            }
+            _ => Check::new(
+                "aof-load-truncated",
+                Health::Good,
+                "yes: rushline rewrites the file after every load, before anything is sold (redis.rewrite_after_load)",
+            ),
+        });
+    }
+    if promise.maxmemory == 0 {
+        checks.push(
+            Check::new("maxmemory", Health::Warning, "not set: the system may end Redis when memory runs out").hint(
+                "set maxmemory below what the machine has; an order in flight takes about 250 bytes and its payload",
+            ),
+        );
+    }
+    checks
+}
+
+async fn records(config: &Config) -> Check {
+    let url = config.records_url();
+    match tokio::time::timeout(CONNECT_MAX, Sink::open(url.expose())).await {
+        Ok(Ok(sink)) => Check::new("records", Health::Good, format!("{} at {url}", sink.kind())),
+        Ok(Err(error)) => Check::new("records", Health::Bad, error.to_string())
+            .hint("selling works without; finished orders wait in Redis"),
+        Err(_) => Check::new("records", Health::Bad, format!("{url} does not answer within {CONNECT_MAX:?}")),
+    }
+}

@@ -1,0 +1,222 @@
+//! `rushline serve`: from a configuration to a running server, and down again in good order.
+
+use crate::config::{Config, RewriteAfterLoad};
+use crate::demo;
+use crate::fault::Fault;
+use crate::reconciler::{Reconciler, Records};
+use crate::sale::Limits;
+use crate::sale::node::Node;
+use crate::server::{self, App};
+use crate::store::embedded::{self, Embedded};
+use crate::store::redis::{Redis, Settings};
+use crate::telemetry;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// How often changes that other nodes made are looked for.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// How often Redis is asked how it is.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// How often refusals are added up in Redis.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs the server until SIGTERM or Ctrl-C. `dev`: with a demo sale and the demo's order service.
+pub fn run(config: Config, dev: bool) -> anyhow::Result<()> {
+    telemetry::install_log(config.log.level, config.log.format);
+    let metrics = telemetry::install_metrics()?;
+    server::describe_metrics();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(config.runtime.threads).enable_all().build()?;
+    runtime.block_on(serve(config, dev, metrics))
+}
+
+async fn serve(
+    config: Config,
+    dev: bool,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+) -> anyhow::Result<()> {
+    let started = std::time::Instant::now();
+    // The port first: a second server in the same directory must fail before it touches anything.
+    let listener = TcpListener::bind(config.http.listen).await.map_err(|error| {
+        Fault::failed(format!("cannot listen on {}", config.http.listen))
+            .because(error)
+            .hint("another rushline may run there; choose another address with --http-listen HOST:PORT")
+    })?;
+    let address = listener.local_addr()?;
+    let embedded = match &config.redis.url {
+        Some(_) => None,
+        None => Some(start_embedded(&config).await?),
+    };
+    let redis = connect(&config, embedded.as_ref()).await?;
+    let node = Node::new(redis.clone(), &config.node.name, limits(&config));
+    let records = Records::new(config.records_url().expose());
+    let kind = describe_records(&config, &records).await;
+    let app = Arc::new(App {
+        node: node.clone(),
+        records: records.clone(),
+        settings: door(&config),
+        metrics: metrics.clone(),
+    });
+
+    tokio::spawn(redis.clone().watch(WATCH_EVERY));
+    tokio::spawn(node.clone().follow_settings(FOLLOW_EVERY));
+    tokio::spawn(node.clone().tell_refused_every(TELL_EVERY));
+    tokio::spawn(node.clone().sweep(config.ledger.keep));
+    let reconciler = Reconciler {
+        node: node.clone(),
+        records: records.clone(),
+        batch_max: config.records.batch_max,
+        backlog_alarm: config.records.backlog_alarm,
+    };
+    tokio::spawn(reconciler.run());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            metrics.run_upkeep(); // without it histograms only grow
+        }
+    });
+
+    let (stop, stopping) = watch::channel(false);
+    let serving = tokio::spawn(server::run(listener, app, stopping, config.shutdown.grace));
+    banner(&config, address, embedded.as_ref(), &redis, &kind, started.elapsed());
+    let shop = if dev { Some(demo::dev::open_shop(&config, address).await?) } else { None };
+
+    signalled().await?;
+    tracing::info!(
+        in_flight = node.in_flight(),
+        "stopping: no new requests; what is in flight is finished or handed over"
+    );
+    stop.send_replace(true);
+    let deadline = tokio::time::Instant::now() + config.shutdown.grace;
+    tokio::select! {
+        result = serving => result?,
+        () = second_signal() => tracing::warn!("stopping at once; other nodes take over when the leases run out"),
+    }
+    while node.in_flight() > 0 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await; // orders end in many places; there is no one event
+    }
+    node.hand_over(Duration::from_secs(2)).await;
+    if let Some(shop) = shop {
+        shop.close().await;
+    }
+    if let Some(embedded) = embedded {
+        embedded.stop(Duration::from_secs(10)).await;
+    }
+    Ok(())
+}
+
+async fn start_embedded(config: &Config) -> anyhow::Result<Embedded> {
+    let directory = config.data_dir.join("redis");
+    Embedded::start(&config.redis.program, &directory).await.map_err(|error| {
+        let fault = Fault::unreachable("no Redis to use: no redis.url is set, and the private one did not start");
+        match error {
+            embedded::Error::NoProgram { .. } => fault
+                .because(error)
+                .hint("sudo apt install redis-server   (or: brew install redis)")
+                .hint("rushline serve --redis-url redis://HOST:6379   uses one that runs already"),
+            error => fault.because(error),
+        }
+        .into()
+    })
+}
+
+/// Connects as the configuration says; also what `doctor` uses.
+pub async fn connect(config: &Config, embedded: Option<&Embedded>) -> anyhow::Result<Arc<Redis>> {
+    let url = match (&config.redis.url, embedded) {
+        (Some(url), _) => url.expose().to_owned(),
+        (None, Some(embedded)) => embedded.url.clone(),
+        (None, None) => anyhow::bail!("no Redis"),
+    };
+    let shown = config.redis.url.as_ref().map_or_else(|| url.clone(), ToString::to_string);
+    let settings = Settings {
+        url,
+        prefix: config.redis.prefix.clone(),
+        connections: config.redis.connections,
+        timeout: config.redis.timeout,
+        rewrite_after_load: config.redis.rewrite_after_load == RewriteAfterLoad::Auto,
+    };
+    Redis::connect(settings).await.map_err(|error| {
+        Fault::unreachable(format!("cannot use Redis at {shown}"))
+            .because(error)
+            .hint("rushline doctor   says more")
+            .into()
+    })
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        batch_max: config.admission.batch_max,
+        queue_max: config.admission.queue_max,
+        backlog_max: config.delivery.backlog_max as u64,
+        lease: config.delivery.lease,
+        retry_base: config.delivery.retry_base,
+        retry_max: config.delivery.retry_max,
+        ongoing: config.delivery.ongoing,
+        patience: config.redis.timeout,
+    }
+}
+
+fn door(config: &Config) -> server::Settings {
+    server::Settings {
+        body_bytes_max: config.http.body_bytes_max,
+        connections_max: config.http.connections_max,
+        header_timeout: config.http.header_timeout,
+        wait_max: config.http.wait_max,
+    }
+}
+
+async fn describe_records(config: &Config, records: &Records) -> String {
+    let url = config.records_url();
+    match tokio::time::timeout(Duration::from_secs(5), records.sink()).await {
+        Ok(Ok(sink)) => format!("{} {url}", sink.kind()),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the records cannot be reached; finished orders wait in Redis until they can");
+            format!("{url} (not reachable yet)")
+        }
+        Err(_) => format!("{url} (not reachable yet)"),
+    }
+}
+
+fn banner(
+    config: &Config,
+    address: std::net::SocketAddr,
+    embedded: Option<&Embedded>,
+    redis: &Redis,
+    records: &str,
+    took: Duration,
+) {
+    let promise = redis.promise();
+    let place = match (&config.redis.url, embedded) {
+        (Some(url), _) => url.to_string(),
+        (None, Some(embedded)) => format!("private, {}", embedded.socket.display()),
+        (None, None) => String::new(),
+    };
+    println!("rushline {}", env!("CARGO_PKG_VERSION"));
+    println!();
+    println!("  HTTP         http://{address}");
+    println!("  Metrics      http://{address}/metrics");
+    println!("  Redis        {} {place}", promise.version);
+    println!("  Durability   {}", promise.describe());
+    println!("  Records      {records}");
+    println!();
+    println!("Ready in {} ms. Ctrl-C finishes what is in flight; a second Ctrl-C stops at once.", took.as_millis());
+    println!("Next: rushline sale create NAME --item SKU=UNITS --order-endpoint http://…");
+}
+
+async fn signalled() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        result = tokio::signal::ctrl_c() => result?,
+    }
+    Ok(())
+}
+
+async fn second_signal() {
+    if signalled().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,69 @@
+//! `/metrics`: counters and histograms are kept where things happen; what Redis knows is read when somebody asks.
+
+use super::App;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+
+/// Most sales and SKUs that get gauges of their own: a label set must have a bound.
+const SERIES_MAX: usize = 500;
+
+pub fn describe() {
+    describe_counter!("rushline_orders_admitted_total", "Orders whose units were taken.");
+    describe_counter!("rushline_orders_ended_total", "Orders that ended, by status.");
+    describe_counter!("rushline_orders_refused_total", "Order requests refused, by reason.");
+    describe_counter!("rushline_delivery_retries_total", "Calls to order endpoints that did not end an order.");
+    describe_counter!("rushline_entries_taken_over_total", "Batches taken over from nodes that went silent.");
+    describe_counter!("rushline_records_written_total", "Finished orders written to the records.");
+    describe_counter!("rushline_records_errors_total", "Writes to the records that failed and were tried again.");
+    describe_histogram!("rushline_admission_batch_size", "Order requests decided by one script call.");
+    describe_histogram!("rushline_admission_seconds", Unit::Seconds, "From sending a batch to its durable answer.");
+    describe_histogram!("rushline_delivery_seconds", Unit::Seconds, "One call to an order endpoint.");
+    describe_histogram!("rushline_records_write_seconds", Unit::Seconds, "One write to the records.");
+    describe_gauge!("rushline_redis_usable", "1 if Redis answered the last time it was asked.");
+    describe_gauge!("rushline_in_flight_orders", "Orders in flight on this node.");
+    describe_gauge!("rushline_units", "Units by sale, SKU and state.");
+    describe_gauge!(
+        "rushline_conservation_difference",
+        "loaded - available - reserved - sold; anything but 0 is a bug."
+    );
+    describe_gauge!("rushline_backlog_intake_batches", "Batches with an order that has not ended.");
+    describe_gauge!("rushline_backlog_retry_orders", "Orders waiting for another try.");
+    describe_gauge!("rushline_backlog_finished_batches", "Batches that have ended and wait for the records.");
+    describe_gauge!("rushline_records_backlog_entries", "As above, over all sales.");
+}
+
+/// Brings the gauges up to date. What cannot be read keeps its last value.
+pub async fn refresh(app: &App) {
+    gauge!("rushline_redis_usable").set(f64::from(u8::from(app.node.redis.usable())));
+    gauge!("rushline_in_flight_orders").set(app.node.in_flight() as f64);
+    let mut series = 0;
+    for open in app.node.all_opened() {
+        let sale = open.sale.name.to_string();
+        let keys = &open.sale.keys;
+        if let Ok(backlog) = app.node.redis.backlog(keys).await {
+            let undrained = backlog.entries.saturating_sub(backlog.undelivered_entries);
+            gauge!("rushline_backlog_intake_batches", "sale" => sale.clone()).set(backlog.undelivered_entries as f64);
+            gauge!("rushline_backlog_retry_orders", "sale" => sale.clone()).set(backlog.retries as f64);
+            gauge!("rushline_backlog_finished_batches", "sale" => sale.clone()).set(undrained as f64);
+        }
+        let Ok(stock) = app.node.redis.stock(keys).await else { continue };
+        // One figure a sale always, however many SKUs it has.
+        let difference: i128 = stock.values().map(|counters| counters.stock.difference().abs()).sum();
+        gauge!("rushline_conservation_difference", "sale" => sale.clone()).set(difference as f64);
+        for (sku, counters) in stock {
+            series += 1;
+            if series > SERIES_MAX {
+                return;
+            }
+            let stock = counters.stock;
+            for (state, units) in [
+                ("loaded", stock.loaded),
+                ("available", stock.available),
+                ("reserved", stock.reserved),
+                ("sold", stock.sold),
+            ] {
+                gauge!("rushline_units", "sale" => sale.clone(), "sku" => sku.clone(), "state" => state)
+                    .set(units as f64);
+            }
+        }
+    }
+}

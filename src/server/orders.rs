@@ -1,0 +1,271 @@
+//! Orders: placing one (the hot path, plain hyper), and asking what became of one.
+
+use super::App;
+use super::problem::Problem;
+use super::wire::{OrderView, PlaceOrder, Placed, time};
+use crate::domain::ids::{Gid, IdempotencyKey, SaleName};
+use crate::domain::order::{Item, Order, Record, Status};
+use crate::sale::admission::{Answer, Asked};
+use crate::sale::node::Open;
+use crate::sale::waiters::Ended;
+use crate::sale::{PARTITION, Refusal};
+use crate::store::orders::{Address, status_of};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// How often to look an order up that another node delivers.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// `POST /v1/sales/{sale}/orders[?wait_ms=]`
+pub async fn place(app: &App, sale: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    match try_place(app, sale, request).await {
+        Ok(response) => response,
+        Err(problem) => problem.response(),
+    }
+}
+
+async fn try_place(app: &App, sale: &str, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
+    let open = match app.node.opened(sale) {
+        Some(open) => open,
+        None => {
+            let name = SaleName::parse(sale).map_err(|_| Problem::unknown_sale(sale))?;
+            app.node.open(&name).await?.ok_or_else(|| Problem::unknown_sale(sale))?
+        }
+    };
+    let wait = wait_of(app, request.uri().query())?;
+    let key = header(request.headers(), &IDEMPOTENCY_KEY)?.map(IdempotencyKey::parse).transpose()?;
+    let traceparent = request.headers().get(TRACEPARENT).and_then(read_traceparent);
+    let body = read_body(request.into_body(), app.settings.body_bytes_max).await?;
+    let order = parse(&body)?.into_order(key, traceparent)?;
+    let items = order.items.clone();
+    let asked = open.admission.ask(order, !wait.is_zero()).await?;
+    match asked.answer {
+        Answer::Refused(refusal) => Err(refused(&open, refusal)),
+        Answer::Admitted { address, replayed } => {
+            let gid = open.sale.gid(address);
+            let ended = if wait.is_zero() { None } else { wait_for_end(app, &open, &gid, asked, wait).await? };
+            answer(&gid, &items, replayed, ended)
+        }
+    }
+}
+
+/// A refusal, with what this sale knows about when to come back.
+fn refused(open: &Open, refusal: Refusal) -> Problem {
+    let problem = Problem::from(refusal);
+    if refusal != Refusal::NotOpen {
+        return problem;
+    }
+    let opens_ms = open.sale.stored.load().settings.window.opens_ms.unwrap_or_default();
+    let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
+    problem.retry_after(opens_ms.saturating_sub(now_ms).div_ceil(1000).max(1))
+}
+
+fn answer(gid: &Gid, items: &[Item], replayed: bool, ended: Option<Ended>) -> Result<Response<Full<Bytes>>, Problem> {
+    let status = ended.as_ref().map_or(Status::Submitted, |ended| ended.status);
+    if status == Status::Failed {
+        let message = ended.and_then(|ended| ended.message).unwrap_or_default();
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "order_refused",
+            format!("the order service refused order {gid}; its units went back: {message}"),
+        ));
+    }
+    let gid = gid.to_string();
+    let body = serde_json::to_vec(&Placed { gid: &gid, status, items }).expect("an order is plain data");
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = StatusCode::CREATED;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// `wait_ms` of a query, cut to the longest that is granted.
+pub fn wait_of(app: &App, query: Option<&str>) -> Result<Duration, Problem> {
+    let mut wait = Duration::ZERO;
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name == "wait_ms" {
+            let ms: u64 = value.parse().map_err(|_| {
+                Problem::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "invalid_order",
+                    format!("wait_ms: must be a number of milliseconds, got `{value}`"),
+                )
+                .field("wait_ms")
+            })?;
+            wait = Duration::from_millis(ms).min(app.settings.wait_max);
+        }
+    }
+    Ok(wait)
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    value.to_str().map(Some).map_err(|_| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_order", format!("{name}: must be visible ASCII"))
+            .field(name.as_str())
+    })
+}
+
+/// A W3C trace context, if it is one; a bad one is left out, as the recommendation has it.
+fn read_traceparent(value: &HeaderValue) -> Option<String> {
+    let text = value.to_str().ok()?;
+    let well_formed = text.len() == 55
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            2 | 35 | 52 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        });
+    well_formed.then(|| text.to_owned())
+}
+
+async fn read_body(body: Incoming, bytes_max: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, bytes_max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            format!("a body has at most {bytes_max} bytes (setting http.body_bytes_max); nothing was taken"),
+        )),
+        Err(error) => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "body_broken",
+            format!("the body broke off: {error}; nothing was taken"),
+        )),
+    }
+}
+
+fn parse(body: &[u8]) -> Result<PlaceOrder<'_>, Problem> {
+    super::json::parse(body, "invalid_order")
+}
+
+/// Waits until the order ends, or the time is up: then `None`.
+async fn wait_for_end(
+    app: &App,
+    open: &Open,
+    gid: &Gid,
+    asked: Asked,
+    wait: Duration,
+) -> Result<Option<Ended>, Problem> {
+    let deadline = Instant::now() + wait;
+    match asked.ended {
+        // This node delivers it: its end is told here first.
+        Some(told) => match tokio::time::timeout_at(deadline, told).await {
+            Ok(Ok(ended)) => Ok(Some(ended)),
+            Ok(Err(_)) => follow(app, open, gid, deadline).await,
+            Err(_) => {
+                open.sale.waiters.give_up(address_of(gid));
+                Ok(None)
+            }
+        },
+        None => follow(app, open, gid, deadline).await,
+    }
+}
+
+/// Follows an order that may be anywhere: on this node, on another, in the records.
+async fn follow(app: &App, open: &Open, gid: &Gid, deadline: Instant) -> Result<Option<Ended>, Problem> {
+    let address = address_of(gid);
+    loop {
+        let told: oneshot::Receiver<Ended> = open.sale.waiters.wait_for(address);
+        if let Some(view) = look_up(app, gid).await?
+            && view.status != Status::Submitted
+        {
+            open.sale.waiters.give_up(address);
+            return Ok(Some(Ended { status: view.status, message: view.last_error }));
+        }
+        let look_again = (Instant::now() + LOOK_AGAIN).min(deadline);
+        if let Ok(Ok(ended)) = tokio::time::timeout_at(look_again, told).await {
+            return Ok(Some(ended));
+        }
+        open.sale.waiters.give_up(address);
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+    }
+}
+
+fn address_of(gid: &Gid) -> Address {
+    Address { entry: gid.entry, index: gid.index }
+}
+
+/// `GET /v1/orders/{gid}[?wait_ms=]`
+pub async fn show(app: &Arc<App>, gid: &str, query: Option<&str>) -> Result<OrderView, Problem> {
+    let wait = wait_of(app, query)?;
+    let unknown = || Problem::unknown_order(gid);
+    let parsed: Gid = gid.parse().map_err(|_| unknown())?;
+    let view = look_up(app, &parsed).await?.ok_or_else(unknown)?;
+    if wait.is_zero() || view.status != Status::Submitted {
+        return Ok(view);
+    }
+    if let Some(open) = app.node.open(&parsed.sale).await? {
+        follow(app, &open, &parsed, Instant::now() + wait).await?;
+    }
+    look_up(app, &parsed).await?.ok_or_else(unknown)
+}
+
+/// An order by its address: from Redis while it is there, from the records after.
+pub async fn look_up(app: &App, gid: &Gid) -> Result<Option<OrderView>, Problem> {
+    if gid.partition != PARTITION {
+        return Ok(None);
+    }
+    if let Some(open) = app.node.open(&gid.sale).await?
+        && let Some(view) = in_redis(app, &open, gid).await?
+    {
+        return Ok(Some(view));
+    }
+    // What is no longer in Redis was in the records before it left.
+    let sink = app.records.sink().await.map_err(|error| Problem::records_away(&error))?;
+    let record = sink.read(gid).await.map_err(|error| Problem::records_away(&error))?;
+    Ok(record.map(view_of_record))
+}
+
+async fn in_redis(app: &App, open: &Open, gid: &Gid) -> Result<Option<OrderView>, Problem> {
+    let keys = &open.sale.keys;
+    let entries = app.node.redis.entries(keys, &[gid.entry]).await?;
+    let Some(entry) = entries.into_iter().next() else { return Ok(None) };
+    let code = entry.outcome.as_bytes().get(usize::from(gid.index)).copied();
+    let frame = entry.frames.into_iter().nth(usize::from(gid.index));
+    let (Some(code), Some(frame)) = (code, frame) else { return Ok(None) };
+    let detail = app.node.redis.details(keys, &[address_of(gid)]).await?.pop().and_then(|(detail, _)| detail);
+    let status = status_of(code);
+    let order = Order::from(frame);
+    Ok(Some(OrderView {
+        gid: gid.to_string(),
+        sale: gid.sale.to_string(),
+        buyer: order.buyer.to_string(),
+        status,
+        items: order.items,
+        payload: order.payload,
+        attempts: detail.as_ref().map_or(u32::from(status != Status::Submitted), |detail| detail.attempts),
+        last_error: detail.and_then(|detail| detail.message).filter(|_| status != Status::Succeed),
+        admitted_at: time(Some(gid.entry.ms)),
+        finished_at: None,
+    }))
+}
+
+pub fn view_of_record(record: Record) -> OrderView {
+    OrderView {
+        gid: record.gid.to_string(),
+        sale: record.gid.sale.to_string(),
+        buyer: record.buyer.to_string(),
+        status: record.status,
+        items: record.items,
+        payload: RawValue::from_string(record.payload).ok().filter(|payload| payload.get() != "null"),
+        attempts: record.attempts,
+        last_error: record.reason,
+        admitted_at: time(Some(record.admitted_ms)),
+        finished_at: time(Some(record.finished_ms)),
+    }
+}

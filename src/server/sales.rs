@@ -1,0 +1,243 @@
+//! Sales over HTTP: creating, showing, changing, restocking, auditing, paging through records.
+
+use super::App;
+use super::json;
+use super::orders::{self, view_of_record};
+use super::problem::Problem;
+use super::wire::*;
+use crate::domain::ids::{Gid, Invalid, SaleName, Sku};
+use crate::domain::sale::{NewSale, UNITS_MAX};
+use crate::reconciler::audit::{self, Report};
+use crate::sale::node::Open;
+use crate::store::sales::{Created, Restocked, Updated};
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+type Answer<T> = Result<T, Problem>;
+
+/// How often a change is tried when others change the same sale at the same time.
+const UPDATE_TRIES: usize = 8;
+/// Most records of one page.
+const RECORDS_PAGE_MAX: u32 = 1000;
+
+fn invalid_sale(invalid: Invalid) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_sale", invalid.to_string()).field(invalid.field)
+}
+
+async fn open(app: &App, name: &str) -> Answer<Arc<Open>> {
+    let parsed = SaleName::parse(name).map_err(|_| Problem::unknown_sale(name))?;
+    app.node.open(&parsed).await?.ok_or_else(|| Problem::unknown_sale(name))
+}
+
+/// `POST /v1/sales`: 201 new, 200 the same again, 409 another of that name.
+pub async fn create(State(app): State<Arc<App>>, body: Bytes) -> Answer<Response> {
+    let request: CreateSale = json::parse(&body, "invalid_sale")?;
+    let canonical = serde_json::to_string(&request).expect("it was just read from JSON");
+    let new: NewSale = request.into_new_sale().map_err(invalid_sale)?;
+    // A sale that this Redis cannot keep its word for is not begun.
+    app.node.redis.promise().wait_for(new.settings.durability).map_err(|problem| {
+        let asked = new.settings.durability;
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "durability_unavailable",
+            format!("durability {asked} cannot be promised: {problem}. The sale was not created"),
+        )
+        .field("durability")
+    })?;
+    let created = app.node.redis.create_sale(&new, &canonical).await?;
+    if created == Created::Exists {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "sale_exists",
+            format!("a sale `{}` was created with another body; it is unchanged. PATCH changes it", new.sale),
+        ));
+    }
+    let open = app.node.open(&new.sale).await?.ok_or_else(|| Problem::unknown_sale(new.sale.as_str()))?;
+    let status = if created == Created::New { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(view(&app, &open).await?)).into_response())
+}
+
+/// `GET /v1/sales`
+pub async fn list(State(app): State<Arc<App>>) -> Answer<Json<serde_json::Value>> {
+    let mut sales = Vec::new();
+    for name in app.node.redis.sale_names().await? {
+        if let Some(open) = app.node.open(&name).await? {
+            sales.push(view(&app, &open).await?);
+        }
+    }
+    Ok(Json(serde_json::json!({ "sales": sales })))
+}
+
+/// `GET /v1/sales/{sale}`
+pub async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) -> Answer<Json<SaleView>> {
+    let open = open(&app, &name).await?;
+    Ok(Json(view(&app, &open).await?))
+}
+
+async fn view(app: &App, open: &Open) -> Answer<SaleView> {
+    app.node.refresh(open).await?;
+    let keys = &open.sale.keys;
+    app.node.tell_refused_of(open).await;
+    let stored = open.sale.stored.load_full();
+    let refused: BTreeMap<String, u64> = app.node.redis.refused(keys).await?;
+    let backlog = app.node.redis.backlog(keys).await?;
+    let stock = app.node.redis.stock(keys).await?;
+    let settings = stored.settings.clone();
+    Ok(SaleView {
+        sale: open.sale.name.to_string(),
+        status: settings.status,
+        items: stock
+            .into_iter()
+            .map(|(sku, counters)| ItemView {
+                sku,
+                loaded: counters.stock.loaded,
+                available: counters.stock.available,
+                reserved: counters.stock.reserved,
+                sold: counters.stock.sold,
+            })
+            .collect(),
+        refused,
+        limit_per_buyer: settings.limit_per_buyer,
+        opens_at: time(settings.window.opens_ms),
+        closes_at: time(settings.window.closes_ms),
+        durability: settings.durability,
+        order_endpoint: settings.endpoint,
+        backlog: BacklogView {
+            undelivered_batches: backlog.undelivered_entries,
+            retries: backlog.retries,
+            undrained_batches: backlog.entries.saturating_sub(backlog.undelivered_entries),
+        },
+        created_at: time(Some(stored.created_ms)).unwrap_or_default(),
+        version: stored.version,
+    })
+}
+
+/// `PATCH /v1/sales/{sale}`
+pub async fn update(State(app): State<Arc<App>>, Path(name): Path<String>, body: Bytes) -> Answer<Json<SaleView>> {
+    let change: UpdateSale = json::parse(&body, "invalid_sale")?;
+    let open = open(&app, &name).await?;
+    for _ in 0..UPDATE_TRIES {
+        app.node.refresh(&open).await?;
+        let stored = open.sale.stored.load_full();
+        let mut settings = stored.settings.clone();
+        change.apply(&mut settings).map_err(invalid_sale)?;
+        if settings == stored.settings {
+            return Ok(Json(view(&app, &open).await?));
+        }
+        match app.node.redis.update_sale(&open.sale.keys, stored.version, &settings).await? {
+            Updated::Done => return Ok(Json(view(&app, &open).await?)),
+            Updated::Stale => {}
+            Updated::Closed => return Err(closed(&name)),
+        }
+    }
+    Err(Problem::new(
+        StatusCode::CONFLICT,
+        "changed_meanwhile",
+        format!("others keep changing sale `{name}`; nothing was changed by this request. Read it and try again"),
+    ))
+}
+
+fn closed(name: &str) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "sale_closed", format!("sale `{name}` is closed, for good; nothing was changed"))
+}
+
+/// `POST /v1/sales/{sale}/stock`
+pub async fn add_stock(State(app): State<Arc<App>>, Path(name): Path<String>, body: Bytes) -> Answer<Json<StockAdded>> {
+    let request: AddStock = json::parse(&body, "invalid_stock")?;
+    let invalid = |field: &str, rule: String| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_stock", format!("{field}: {rule}")).field(field)
+    };
+    let sku = Sku::parse(request.sku).map_err(|error| invalid(error.field, error.rule))?;
+    if request.units == 0 || request.units.unsigned_abs() > UNITS_MAX {
+        return Err(invalid(
+            "units",
+            format!("must be 1 to {UNITS_MAX}, or negative to withdraw, got {}", request.units),
+        ));
+    }
+    let id = &request.request_id;
+    if id.is_empty() || id.len() > 128 || !id.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(invalid("request_id", "must be 1 to 128 visible ASCII characters".into()));
+    }
+    let open = open(&app, &name).await?;
+    let (units, replayed) = match app.node.redis.add_stock(&open.sale.keys, &sku, request.units, id).await? {
+        Restocked::Changed(units) => (units, false),
+        Restocked::Duplicate(units) => (units, true),
+        Restocked::Reused => {
+            return Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "request_id_reused",
+                format!("request_id `{id}` asked for another change before; a new change needs a new one"),
+            )
+            .field("request_id"));
+        }
+        Restocked::Closed => return Err(closed(&name)),
+        Restocked::TooMany => return Err(invalid("units", format!("a SKU is loaded with at most {UNITS_MAX} units"))),
+        Restocked::UnknownSku => {
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "unknown_sku",
+                format!("sale `{name}` has no SKU `{sku}` to withdraw from"),
+            )
+            .field("sku"));
+        }
+    };
+    Ok(Json(StockAdded { sku: sku.to_string(), units, request_id: request.request_id, replayed }))
+}
+
+/// `GET /v1/sales/{sale}/audit[?wait_ms=]`
+pub async fn audit(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<Report>> {
+    let wait = orders::wait_of(&app, query.as_deref())?;
+    let open = open(&app, &name).await?;
+    match audit::audit(&app.node, &app.records, &open, wait).await {
+        Ok(report) => Ok(Json(report)),
+        Err(error) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "audit_incomplete",
+            format!("the audit could not read everything it compares: {error:#}. It changes nothing; ask again"),
+        )
+        .retry_after(2)),
+    }
+}
+
+/// `GET /v1/sales/{sale}/records[?after=GID&limit=N]`: finished orders in the byte order of their gids.
+pub async fn records(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<RecordsPage>> {
+    let invalid = |field: &str, rule: String| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", format!("{field}: {rule}")).field(field)
+    };
+    let (mut after, mut limit) = (None, RECORDS_PAGE_MAX);
+    for (key, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match key.as_ref() {
+            "after" if value.is_empty() => {}
+            "after" => {
+                let gid: Gid = value.parse().map_err(|error: Invalid| invalid("after", error.rule))?;
+                after = Some(gid.to_string());
+            }
+            "limit" => {
+                limit = value
+                    .parse()
+                    .ok()
+                    .filter(|limit| (1..=RECORDS_PAGE_MAX).contains(limit))
+                    .ok_or_else(|| invalid("limit", format!("must be 1 to {RECORDS_PAGE_MAX}, got `{value}`")))?;
+            }
+            other => return Err(invalid(other, "is not a parameter of this page: after, limit".into())),
+        }
+    }
+    let sale = SaleName::parse(&name).map_err(|_| Problem::unknown_sale(&name))?;
+    let sink = app.records.sink().await.map_err(|error| Problem::records_away(&error))?;
+    let page = sink.page(&sale, after.as_deref(), limit).await.map_err(|error| Problem::records_away(&error))?;
+    let next = (page.len() == limit as usize).then(|| page.last().map(|last| last.gid.to_string())).flatten();
+    Ok(Json(RecordsPage { records: page.into_iter().map(view_of_record).collect(), next }))
+}

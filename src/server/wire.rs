@@ -1,0 +1,241 @@
+//! The JSON of the HTTP interface. Field names are a public promise; unknown fields are refused, because a misspelt
+//! limit is found better now than during the sale.
+
+use crate::domain::ids::{Buyer, IdempotencyKey, Invalid, SaleName, Sku};
+use crate::domain::order::{Item, Order, Status, check_items};
+use crate::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// `POST /v1/sales`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateSale {
+    pub sale: String,
+    pub items: Vec<LoadItem>,
+    #[serde(default)]
+    pub limit_per_buyer: Option<u32>,
+    #[serde(default)]
+    pub opens_at: Option<Timestamp>,
+    #[serde(default)]
+    pub closes_at: Option<Timestamp>,
+    #[serde(default = "fsync")]
+    pub durability: Durability,
+    pub order_endpoint: Endpoint,
+}
+
+fn fsync() -> Durability {
+    Durability::Fsync
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadItem {
+    pub sku: String,
+    pub units: u64,
+}
+
+impl CreateSale {
+    pub fn into_new_sale(self) -> Result<NewSale, Invalid> {
+        let items = self
+            .items
+            .into_iter()
+            .map(|item| Ok((Sku::parse(item.sku)?, item.units)))
+            .collect::<Result<_, Invalid>>()?;
+        let new = NewSale {
+            sale: SaleName::parse(self.sale)?,
+            items,
+            settings: Settings {
+                status: SaleStatus::Open,
+                window: window(self.opens_at, self.closes_at)?,
+                limit_per_buyer: self.limit_per_buyer,
+                endpoint: self.order_endpoint,
+                durability: self.durability,
+            },
+        };
+        new.check()?;
+        Ok(new)
+    }
+}
+
+fn window(opens_at: Option<Timestamp>, closes_at: Option<Timestamp>) -> Result<Window, Invalid> {
+    let ms = |field, time: Option<Timestamp>| {
+        time.map(|time| u64::try_from(time.as_millisecond()).map_err(|_| Invalid::new(field, "must be after 1970")))
+            .transpose()
+    };
+    Ok(Window { opens_ms: ms("opens_at", opens_at)?, closes_ms: ms("closes_at", closes_at)? })
+}
+
+/// `PATCH /v1/sales/{sale}`: what is not named stays; `null` takes a limit or a time away.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateSale {
+    pub status: Option<SaleStatus>,
+    #[serde(default, deserialize_with = "named")]
+    pub limit_per_buyer: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "named")]
+    pub opens_at: Option<Option<Timestamp>>,
+    #[serde(default, deserialize_with = "named")]
+    pub closes_at: Option<Option<Timestamp>>,
+    pub order_endpoint: Option<Endpoint>,
+}
+
+/// Tells `null` (named, and nothing) from a field that is not there.
+fn named<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+impl UpdateSale {
+    pub fn apply(&self, settings: &mut Settings) -> Result<(), Invalid> {
+        if let Some(status) = self.status {
+            settings.status = status;
+        }
+        if let Some(limit) = self.limit_per_buyer {
+            crate::domain::sale::check_limit(limit)?;
+            settings.limit_per_buyer = limit;
+        }
+        let named = window(self.opens_at.flatten(), self.closes_at.flatten())?;
+        if self.opens_at.is_some() {
+            settings.window.opens_ms = named.opens_ms;
+        }
+        if self.closes_at.is_some() {
+            settings.window.closes_ms = named.closes_ms;
+        }
+        settings.window.check()?;
+        if let Some(endpoint) = &self.order_endpoint {
+            endpoint.check()?;
+            settings.endpoint = endpoint.clone();
+        }
+        Ok(())
+    }
+}
+
+/// `POST /v1/sales/{sale}/stock`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddStock {
+    pub sku: String,
+    /// Negative withdraws, down to zero available.
+    pub units: i64,
+    pub request_id: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct StockAdded {
+    pub sku: String,
+    /// What was really added (or, negative, withdrawn).
+    pub units: i64,
+    pub request_id: String,
+    pub replayed: bool,
+}
+
+/// A sale as `GET /v1/sales/{sale}` shows it.
+#[derive(Debug, Serialize)]
+pub struct SaleView {
+    pub sale: String,
+    pub status: SaleStatus,
+    pub items: Vec<ItemView>,
+    pub refused: BTreeMap<String, u64>,
+    pub limit_per_buyer: Option<u32>,
+    pub opens_at: Option<Timestamp>,
+    pub closes_at: Option<Timestamp>,
+    pub durability: Durability,
+    pub order_endpoint: Endpoint,
+    pub backlog: BacklogView,
+    pub created_at: Timestamp,
+    pub version: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ItemView {
+    pub sku: String,
+    pub loaded: u64,
+    pub available: u64,
+    pub reserved: u64,
+    pub sold: u64,
+}
+
+/// What of a sale is on its way.
+#[derive(Debug, Serialize)]
+pub struct BacklogView {
+    /// Batches with an order that the order service has not answered for good.
+    pub undelivered_batches: u64,
+    /// Orders waiting for another try.
+    pub retries: u64,
+    /// Batches that have ended and wait for the records.
+    pub undrained_batches: u64,
+}
+
+pub fn time(ms: Option<u64>) -> Option<Timestamp> {
+    ms.and_then(|ms| Timestamp::from_millisecond(ms as i64).ok())
+}
+
+/// `POST /v1/sales/{sale}/orders`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceOrder<'a> {
+    #[serde(borrow)]
+    buyer: Cow<'a, str>,
+    #[serde(borrow)]
+    items: Vec<OrderItem<'a>>,
+    #[serde(default)]
+    payload: Option<Box<RawValue>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderItem<'a> {
+    #[serde(borrow)]
+    sku: Cow<'a, str>,
+    quantity: u32,
+}
+
+impl PlaceOrder<'_> {
+    pub fn into_order(self, key: Option<IdempotencyKey>, traceparent: Option<String>) -> Result<Order, Invalid> {
+        let buyer = Buyer::parse(self.buyer)?;
+        let items = self
+            .items
+            .into_iter()
+            .map(|item| Ok(Item { sku: Sku::parse(item.sku)?, quantity: item.quantity }))
+            .collect::<Result<Vec<_>, Invalid>>()?;
+        check_items(&items)?;
+        Ok(Order { key, buyer, items, payload: self.payload, traceparent })
+    }
+}
+
+/// The answer to an order that was admitted.
+#[derive(Serialize)]
+pub struct Placed<'a> {
+    pub gid: &'a str,
+    pub status: Status,
+    pub items: &'a [Item],
+}
+
+/// An order as `GET /v1/orders/{gid}` shows it.
+#[derive(Debug, Serialize)]
+pub struct OrderView {
+    pub gid: String,
+    pub sale: String,
+    pub buyer: String,
+    pub status: Status,
+    pub items: Vec<Item>,
+    pub payload: Option<Box<RawValue>>,
+    /// Calls made to the order endpoint, as far as they are noted.
+    pub attempts: u32,
+    /// Why the last call did not end the order, or why the order service refused.
+    pub last_error: Option<String>,
+    pub admitted_at: Option<Timestamp>,
+    /// Known once the order is in the records.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// `GET /v1/sales/{sale}/records`
+#[derive(Debug, Serialize)]
+pub struct RecordsPage {
+    pub records: Vec<OrderView>,
+    /// The gid to ask for next with `after=`, if there may be more.
+    pub next: Option<String>,
+}
