@@ -56,13 +56,13 @@ async fn administer(url: &str, statement: &'static str) {
     use sqlx::{Connection, MySqlConnection, PgConnection, SqliteConnection};
     match url.split(':').next().unwrap() {
         "sqlite" => {
-            drop(sqlx::query(statement).execute(&mut SqliteConnection::connect(url).await.unwrap()).await.unwrap())
+            sqlx::query(statement).execute(&mut SqliteConnection::connect(url).await.unwrap()).await.unwrap();
         }
         "postgres" => {
-            drop(sqlx::query(statement).execute(&mut PgConnection::connect(url).await.unwrap()).await.unwrap())
+            sqlx::query(statement).execute(&mut PgConnection::connect(url).await.unwrap()).await.unwrap();
         }
         "mysql" => {
-            drop(sqlx::query(statement).execute(&mut MySqlConnection::connect(url).await.unwrap()).await.unwrap())
+            sqlx::query(statement).execute(&mut MySqlConnection::connect(url).await.unwrap()).await.unwrap();
         }
         _ => {
             let command: mongodb::bson::Document = serde_json::from_str(statement).unwrap();
