@@ -169,7 +169,8 @@ impl Bench {
     fn floor_per_s(&self) -> f64 {
         let mut floors = self.floors.clone();
         floors.sort_by(f64::total_cmp);
-        floors.get(floors.len() / 2).copied().unwrap_or(f64::NAN)
+        let middle = |at: usize| floors.get(at).copied().unwrap_or(f64::NAN);
+        (middle(floors.len().saturating_sub(1) / 2) + middle(floors.len() / 2)) / 2.0
     }
 
     /// Measures one part after the other into `figures`, the floor between them.
