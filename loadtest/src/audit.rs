@@ -82,7 +82,11 @@ impl Audit {
             }
         }
         if let Some(orders) = self.orders_at_service {
-            equal("orders in the records, and at the order service".into(), signed(self.records.succeed), signed(orders));
+            equal(
+                "orders in the records, and at the order service".into(),
+                signed(self.records.succeed),
+                signed(orders),
+            );
         }
         equal("orders missing at the order service".into(), signed(self.missing.len() as u64), 0);
         equal("orders only at the order service".into(), signed(self.extra.len() as u64), 0);

@@ -86,7 +86,10 @@ pub struct Order {
 }
 
 enum Heard {
-    Gid { gid: String, replayed: bool },
+    Gid {
+        gid: String,
+        replayed: bool,
+    },
     Refused(String),
     /// No answer in all that time, or one that makes no sense: a fault.
     Nothing(String),
@@ -169,7 +172,13 @@ impl Crowd {
         });
         let mut request = Vec::with_capacity(512);
         let target = format!("/v1/sales/{}/orders", self.sale);
-        write_request(&mut request, "POST", &target, &format!("idempotency-key: {key}\r\n"), body.to_string().as_bytes());
+        write_request(
+            &mut request,
+            "POST",
+            &target,
+            &format!("idempotency-key: {key}\r\n"),
+            body.to_string().as_bytes(),
+        );
         Order { key, quantity, request: Rc::new(request) }
     }
 
@@ -242,7 +251,8 @@ impl Crowd {
             match line.ask(order).await {
                 Heard::Gid { gid: again, replayed: true } if again == *gid => same += 1,
                 Heard::Gid { gid: again, replayed } => {
-                    let fault = format!("key {}: told {gid}, asked again and told {again} (replayed: {replayed})", order.key);
+                    let fault =
+                        format!("key {}: told {gid}, asked again and told {again} (replayed: {replayed})", order.key);
                     book.borrow_mut().fault(fault);
                 }
                 Heard::Refused(code) => {

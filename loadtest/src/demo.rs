@@ -21,8 +21,8 @@ use crate::audit::Audit;
 use crate::buyers::{Book, Crowd, buyer_name};
 use crate::http::Api;
 use crate::processes::{Process, free_port, fresh_directory, sibling};
-use crate::report::{Report, Timing};
 use crate::progress;
+use crate::report::{Report, Timing};
 
 const SALE: &str = "demo";
 const SKU: &str = "sku-1";
@@ -112,7 +112,12 @@ async fn sell(settings: &Settings, rushline: &Path, started: &mut Vec<Process>) 
     let directory = &settings.directory;
     let shop = start_order_service(rushline, directory, started).await?;
     let server = start_server(rushline, settings, started).await?;
-    say(format!("rushline on http://{}, order service on http://{}, logs in {}", server.address, shop.address, directory.display()));
+    say(format!(
+        "rushline on http://{}, order service on http://{}, logs in {}",
+        server.address,
+        shop.address,
+        directory.display()
+    ));
     let sale = json!({
         "sale": SALE,
         "items": [{"sku": SKU, "units": settings.units}],
@@ -126,7 +131,10 @@ async fn sell(settings: &Settings, rushline: &Path, started: &mut Vec<Process>) 
         },
     });
     server.expect("POST", "/v1/sales", Some(&sale)).await?;
-    say(format!("sale {SALE}: {} units of {SKU}, {} buyers, at most {LIMIT_PER_BUYER} each", settings.units, settings.buyers));
+    say(format!(
+        "sale {SALE}: {} units of {SKU}, {} buyers, at most {LIMIT_PER_BUYER} each",
+        settings.units, settings.buyers
+    ));
 
     let crowd = Rc::new(Crowd {
         address: server.address,
@@ -195,7 +203,8 @@ async fn start_server(rushline: &Path, settings: &Settings, started: &mut Vec<Pr
         envs.push(("RUSHLINE_RECORDS_URL".into(), settings.records.clone()));
     }
     let api = Api { address };
-    let process = Process::start("rushline serve", rushline, &["serve"], &envs, &settings.directory.join("server.log"))?;
+    let process =
+        Process::start("rushline serve", rushline, &["serve"], &envs, &settings.directory.join("server.log"))?;
     started.push(process);
     started.last_mut().expect("pushed above").ready(api, "/readyz").await?;
     Ok(api)
@@ -243,7 +252,8 @@ async fn compare(server: Api, book: &Rc<RefCell<Book>>, at_service: &HashSet<Str
         }
     }
     for (buyer, units) in units.into_iter().filter(|&(_, units)| units > LIMIT_PER_BUYER) {
-        book.borrow_mut().fault(format!("{} has {units} units, over the limit of {LIMIT_PER_BUYER}", buyer_name(buyer)));
+        book.borrow_mut()
+            .fault(format!("{} has {units} units, over the limit of {LIMIT_PER_BUYER}", buyer_name(buyer)));
     }
     Ok(refused.len() as u64)
 }

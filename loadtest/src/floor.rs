@@ -13,7 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 /// 100 bytes, about what rushline answers.
-const ANSWER: &[u8] = br#"{"gid":"floor.0.1763800000000-0.00","status":"submitted","items":[{"sku":"sku-1","quantity":1}]}    "#;
+const ANSWER: &[u8] =
+    br#"{"gid":"floor.0.1763800000000-0.00","status":"submitted","items":[{"sku":"sku-1","quantity":1}]}    "#;
 const _: () = assert!(ANSWER.len() == 100);
 
 /// Reads each body and answers 200 with the same 100 bytes, for ever. Prints `listening on ADDR` first.

@@ -138,7 +138,8 @@ fn parse_head(bytes: &[u8]) -> std::io::Result<Option<Head>> {
         match header.name.len() {
             14 if header.name.eq_ignore_ascii_case("content-length") => {
                 let bytes = number().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= ANSWER_BYTES_MAX);
-                head.body_bytes = bytes.ok_or_else(|| Error::new(ErrorKind::InvalidData, "content-length is no length"))?;
+                head.body_bytes =
+                    bytes.ok_or_else(|| Error::new(ErrorKind::InvalidData, "content-length is no length"))?;
             }
             17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
                 head.chunked = header.value.eq_ignore_ascii_case(b"chunked");
@@ -213,7 +214,11 @@ impl Api {
     /// As [`Api::call`], and anything but 2xx is an error with the server's words in it.
     pub async fn expect(&self, method: &str, target: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let (status, answer) = self.call(method, target, body).await?;
-        anyhow::ensure!((200..300).contains(&status), "{method} http://{}{target} answered {status}: {answer}", self.address);
+        anyhow::ensure!(
+            (200..300).contains(&status),
+            "{method} http://{}{target} answered {status}: {answer}",
+            self.address
+        );
         Ok(answer)
     }
 }

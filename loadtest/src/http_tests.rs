@@ -46,21 +46,31 @@ async fn an_answer_cut_anywhere_is_the_same_answer() {
 async fn an_answer_larger_than_the_buffer_is_read_whole() {
     let body = "x".repeat(3 * BUFFER_BYTES);
     let plain = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    let chunked = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let chunked =
+        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
     assert_eq!(hear(cut(&plain, 1000)).await.unwrap().1.len(), body.len());
     assert_eq!(hear(cut(&chunked, 1000)).await.unwrap().1.len(), body.len());
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_an_error_and_no_short_answer() {
-    for text in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhell", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
+    for text in [
+        "",
+        "HTTP/1.1 200",
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhell",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ] {
         assert!(hear(cut(text, 100)).await.is_err(), "{text:?}");
     }
 }
 
 #[tokio::test]
 async fn nonsense_is_an_error() {
-    for text in ["hello world\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"] {
+    for text in [
+        "hello world\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ] {
         assert_eq!(hear(cut(text, 100)).await.unwrap_err().kind(), ErrorKind::InvalidData, "{text:?}");
     }
 }

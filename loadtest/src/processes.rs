@@ -32,7 +32,13 @@ pub struct Process {
 
 impl Process {
     /// Starts `program`; what it prints goes to `log`.
-    pub fn start(name: &str, program: &Path, args: &[&str], envs: &[(String, String)], log: &Path) -> anyhow::Result<Self> {
+    pub fn start(
+        name: &str,
+        program: &Path,
+        args: &[&str],
+        envs: &[(String, String)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let file = std::fs::File::create(log).with_context(|| format!("log of {name}: {}", log.display()))?;
         let mut command = Self::command(program, args, envs);
         command.stdout(file.try_clone()?).stderr(file);
@@ -41,7 +47,12 @@ impl Process {
     }
 
     /// Starts `program` and waits for its line `listening on ADDR`.
-    pub async fn start_listening(name: &str, program: &Path, args: &[&str], log: &Path) -> anyhow::Result<(Self, SocketAddr)> {
+    pub async fn start_listening(
+        name: &str,
+        program: &Path,
+        args: &[&str],
+        log: &Path,
+    ) -> anyhow::Result<(Self, SocketAddr)> {
         let file = std::fs::File::create(log).with_context(|| format!("log of {name}: {}", log.display()))?;
         let mut command = Self::command(program, args, &[]);
         command.stdout(Stdio::piped()).stderr(file);
@@ -50,7 +61,8 @@ impl Process {
         let mut process = Self { name: name.into(), child, log: log.into() };
         let mut lines = BufReader::new(stdout).lines();
         let first = timeout(START_TIME_MAX, lines.next_line()).await.ok().and_then(Result::ok).flatten();
-        let address = first.as_deref().and_then(|line| line.strip_prefix("listening on ")).and_then(|text| text.parse().ok());
+        let address =
+            first.as_deref().and_then(|line| line.strip_prefix("listening on ")).and_then(|text| text.parse().ok());
         let Some(address) = address else { bail!(process.failure("did not say where it listens")) };
         // Whatever else it prints must not fill the pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });

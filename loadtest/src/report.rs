@@ -41,7 +41,15 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(book: &Book, audit: Audit, sale: Value, timing: Timing, asked_again: u64, refused_by_service: u64, faults: Vec<String>) -> Self {
+    pub fn new(
+        book: &Book,
+        audit: Audit,
+        sale: Value,
+        timing: Timing,
+        asked_again: u64,
+        refused_by_service: u64,
+        faults: Vec<String>,
+    ) -> Self {
         Self {
             audit,
             faults,
@@ -61,7 +69,8 @@ impl Report {
             timeouts: book.timeouts,
             told_to_wait: book.told_to_wait,
             broken_connections: book.broken_connections,
-            latency_ms: [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)].map(|(name, q)| (name, millis(book, q))),
+            latency_ms: [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)]
+                .map(|(name, q)| (name, millis(book, q))),
         }
     }
 
@@ -74,7 +83,8 @@ impl Report {
     }
 
     pub fn to_json(&self) -> Value {
-        let latency: serde_json::Map<String, Value> = self.latency_ms.iter().map(|&(name, ms)| (name.into(), ms.into())).collect();
+        let latency: serde_json::Map<String, Value> =
+            self.latency_ms.iter().map(|&(name, ms)| (name.into(), ms.into())).collect();
         json!({
             "date": jiff::Timestamp::now().to_string(),
             "adds_up": self.faults.is_empty(),
@@ -105,7 +115,8 @@ impl Report {
 
     pub fn print(&self, path: &Path) {
         let [p50, p90, p99, p999] = self.latency_ms.map(|(_, ms)| ms);
-        let refused: Vec<String> = self.refused.iter().map(|(code, n)| format!("{n} {}", code.replace('_', " "))).collect();
+        let refused: Vec<String> =
+            self.refused.iter().map(|(code, n)| format!("{n} {}", code.replace('_', " "))).collect();
         println!();
         println!(
             "  sale        {} buyers, {} requests in {:.1} s ({:.0}/s); all settled after {:.1} s",
@@ -117,12 +128,19 @@ impl Report {
         );
         println!("  latency     p50 {p50:.1} ms  p90 {p90:.1} ms  p99 {p99:.1} ms  p99.9 {p999:.1} ms");
         println!("  told        {} orders of {} units", self.orders_told, self.units_told);
-        println!("  refused     {}; {} by the order service, whose units went back", refused.join(", "), self.refused_by_service);
+        println!(
+            "  refused     {}; {} by the order service, whose units went back",
+            refused.join(", "),
+            self.refused_by_service
+        );
         println!(
             "  trouble     {} double clicks, {} lost replies asked for again, {} never asked for; {} timeouts, {} broken connections",
             self.double_clicks, self.lost_replies, self.lost_for_good, self.timeouts, self.broken_connections
         );
-        println!("  replays     {} during the sale, {} after it, each with the first gid", self.replays, self.asked_again);
+        println!(
+            "  replays     {} during the sale, {} after it, each with the first gid",
+            self.replays, self.asked_again
+        );
         println!("{}", self.audit.table());
         println!(
             "  records     {} orders made, {} refused; {} orders at the order service; drift {}",

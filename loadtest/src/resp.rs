@@ -49,7 +49,11 @@ impl Redis {
     /// The lines of one section of INFO, as name and value.
     pub async fn info(&mut self, section: &str) -> anyhow::Result<Vec<(String, String)>> {
         let text = self.call(&["INFO", section]).await?.unwrap_or_default();
-        Ok(text.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name.into(), value.into())).collect())
+        Ok(text
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect())
     }
 
     pub async fn used_memory(&mut self) -> anyhow::Result<u64> {

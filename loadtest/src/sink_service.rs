@@ -155,7 +155,10 @@ impl Sink {
         let sales = self.sales.lock().expect("no panic while locked");
         let empty = Sale::default();
         let sale = sales.get(sale).unwrap_or(&empty);
-        json(200, &json!({"orders": sale.gids.len(), "units": sale.units, "calls": sale.calls, "doubles": sale.doubles}))
+        json(
+            200,
+            &json!({"orders": sale.gids.len(), "units": sale.units, "calls": sale.calls, "doubles": sale.doubles}),
+        )
     }
 
     fn gids(&self, query: &str) -> Response<Full<Bytes>> {

@@ -26,7 +26,10 @@ impl TestShop {
     /// One call on its own connection; `None` if the connection was cut without an answer.
     async fn call(&self, method: &str, target: &str, body: &str) -> Option<(u16, Value)> {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("{method} {target} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         // A cut may arrive as a reset; either way there is no answer.
@@ -92,7 +95,9 @@ async fn a_refusal_stays_a_refusal() {
 
 #[tokio::test]
 async fn the_share_of_refusals_is_about_what_was_asked() {
-    let refused = (0..10_000).filter(|i| hash_percent(&format!("s.0.1763800000000-{}.{}", i / 32, i % 32), SALT_REFUSE) < 5).count();
+    let refused = (0..10_000)
+        .filter(|i| hash_percent(&format!("s.0.1763800000000-{}.{}", i / 32, i % 32), SALT_REFUSE) < 5)
+        .count();
     assert!((400..600).contains(&refused), "{refused} of 10000 at 5 percent");
 }
 

@@ -85,7 +85,10 @@ impl Lab {
         match Self::start(plan, &mut processes).await {
             Ok(lab) => Ok(Self { processes, ..lab }),
             Err(error) => {
-                stop(processes).await.context("stopping after a failed start").unwrap_or_else(|error| eprintln!("{error:#}"));
+                stop(processes)
+                    .await
+                    .context("stopping after a failed start")
+                    .unwrap_or_else(|error| eprintln!("{error:#}"));
                 Err(error)
             }
         }
@@ -219,8 +222,20 @@ async fn start_redis(plan: &Plan<'_>, socket: &Path, processes: &mut Vec<Process
     let text = |path: &Path| path.to_str().map(str::to_owned).context("the directory's name must be UTF-8");
     let (data, socket_text) = (text(&data)?, text(socket)?);
     let args = [
-        "--port", "0", "--unixsocket", &socket_text, "--dir", &data, "--save", "", "--appendonly", "yes",
-        "--appendfsync", plan.class.appendfsync(), "--maxmemory-policy", "noeviction",
+        "--port",
+        "0",
+        "--unixsocket",
+        &socket_text,
+        "--dir",
+        &data,
+        "--save",
+        "",
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        plan.class.appendfsync(),
+        "--maxmemory-policy",
+        "noeviction",
     ];
     processes.push(Process::start("redis-server", plan.redis_server, &args, &[], &plan.directory.join("redis.log"))?);
     let deadline = Instant::now() + REDIS_START_TIME_MAX;

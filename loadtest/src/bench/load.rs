@@ -16,7 +16,8 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::http::{Connection, write_request};
 
 /// The shop's part of an order: 110 bytes of JSON, as in the design's measurements.
-pub const PAYLOAD: &str = r#"{"name":"Ada Buyer","street":"1 Rush Lane","city":"Speedville","phone":"+44 20 7946 0000","gift":"no","n":"1"}"#;
+pub const PAYLOAD: &str =
+    r#"{"name":"Ada Buyer","street":"1 Rush Lane","city":"Speedville","phone":"+44 20 7946 0000","gift":"no","n":"1"}"#;
 const _: () = assert!(PAYLOAD.len() == 110);
 
 pub const SKU: &str = "sku-1";
@@ -207,7 +208,8 @@ mod tests {
             *calls += 1;
             json_bytes(if *calls <= 2 { 429 } else { 201 }, "{}".into())
         }));
-        let measured = run(Load { address, sale: "s".into(), connections: 1, orders: 10, rate: Some(10_000.0) }).await.unwrap();
+        let measured =
+            run(Load { address, sale: "s".into(), connections: 1, orders: 10, rate: Some(10_000.0) }).await.unwrap();
         assert_eq!(measured.statuses, BTreeMap::from([(201, 10), (429, 2)]));
     }
 }

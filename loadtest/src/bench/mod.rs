@@ -129,7 +129,14 @@ impl Bench {
     }
 
     /// A new lab for the figure `name`.
-    pub async fn open(&mut self, name: &str, class: Class, mode: Mode, orders: u64, backlog_max: Option<u64>) -> anyhow::Result<&mut Lab> {
+    pub async fn open(
+        &mut self,
+        name: &str,
+        class: Class,
+        mode: Mode,
+        orders: u64,
+        backlog_max: Option<u64>,
+    ) -> anyhow::Result<&mut Lab> {
         let plan = Plan {
             class,
             mode,
@@ -158,7 +165,13 @@ impl Bench {
     /// Requests a second of the bare server, once more.
     async fn measure_floor(&mut self) -> anyhow::Result<()> {
         let orders = self.orders(FLOOR_REQUESTS);
-        let load = Load { address: self.floor.address, sale: "floor".into(), connections: self.connections, orders, rate: None };
+        let load = Load {
+            address: self.floor.address,
+            sale: "floor".into(),
+            connections: self.connections,
+            orders,
+            rate: None,
+        };
         let measured = load::run(load).await?;
         measured.expect(&[200], orders)?;
         self.floors.push(measured.per_second());
@@ -301,7 +314,11 @@ fn print(bench: &Bench, figures: &[Figure], path: &Path) {
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         table.add_row(vec![
             Cell::new(&figure.name),
-            right(if figure.value.abs() < 100.0 { format!("{:.2}", figure.value) } else { format!("{:.0}", figure.value) }),
+            right(if figure.value.abs() < 100.0 {
+                format!("{:.2}", figure.value)
+            } else {
+                format!("{:.0}", figure.value)
+            }),
             Cell::new(figure.unit),
             right(figure.ratio(floor).map_or("–".into(), |ratio| format!("{ratio:.3}"))),
             right(figure.goal_text()),
@@ -316,13 +333,17 @@ fn print(bench: &Bench, figures: &[Figure], path: &Path) {
 fn machine(redis_version: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let cpu_info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu_info.lines().find_map(|line| line.strip_prefix("model name")).map_or(std::env::consts::ARCH, |rest| rest.trim_start_matches([' ', '\t', ':']));
+    let model = cpu_info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or(std::env::consts::ARCH, |rest| rest.trim_start_matches([' ', '\t', ':']));
     format!("{cores} cores, {model}, Redis {redis_version}")
 }
 
 async fn commit() -> String {
     let output = tokio::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().await;
-    let text = output.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    let text =
+        output.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
     text.map_or("unknown".into(), |text| text.trim().to_owned())
 }
 
