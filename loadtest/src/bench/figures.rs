@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::Bench;
 use super::lab::{Class, Lab, Mode};
 use super::load::{self, PAYLOAD};
-use super::{Bench, Figure, Goal};
+use super::summary::{Figure, Goal};
 
 /// Bound of the backlog while the order service holds its answers: above every run's orders.
 const BACKLOG_HELD: u64 = 5_000_000;

@@ -131,6 +131,7 @@ impl Lab {
             "order_endpoint": {
                 "url": format!("http://{}/orders", sink.address),
                 "count_url": format!("http://{}/count", sink.address),
+                "list_url": format!("http://{}/gids", sink.address),
                 "timeout_ms": ENDPOINT_TIMEOUT_MS,
                 "max_concurrency": plan.max_concurrency,
                 "mode": match plan.mode { Mode::Single => "single", Mode::Bulk => "bulk" },
