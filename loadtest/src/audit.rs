@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
@@ -57,7 +57,8 @@ impl Audit {
         let deadline = Instant::now() + time_max;
         loop {
             let answer = api.expect("GET", &format!("/v1/sales/{sale}/audit?wait_ms={WAIT_MS}"), None).await?;
-            let audit: Self = serde_json::from_value(answer)?;
+            let audit: Self =
+                serde_json::from_value(answer).context("the audit is not of the form that was promised")?;
             if audit.settled {
                 return Ok(audit);
             }
