@@ -48,7 +48,6 @@ pub struct Twin {
     pub keys: Keys,
     pub settings: Settings,
     pub raw: redis::aio::MultiplexedConnection,
-    name: SaleName,
     version: u64,
     orders: Vec<Known>,
     /// Entries in Redis, with the outcome as it must stand there.
@@ -95,7 +94,6 @@ impl Twin {
             redis,
             settings,
             raw: raw.get_multiplexed_async_connection().await.unwrap(),
-            name,
             version: 1,
             orders: Vec::new(),
             outcomes: BTreeMap::new(),
@@ -230,7 +228,7 @@ impl Twin {
             .map(|finish| (finish.entry, self.outcomes.get(&finish.entry).cloned().unwrap_or_default()))
             .collect();
         assert_eq!(stale, expected, "STALE tells how every entry stands");
-        assert_eq!(self.dump().await, before, "a stale finish changes nothing");
+        same(&before, &self.dump().await, "a stale finish changes nothing");
     }
 
     /// Notes that orders will be tried again; an ended one is passed over.
@@ -387,23 +385,35 @@ impl Twin {
         assert_eq!(backlog.undelivered_entries, open, "an entry is claimed until its last order has ended");
     }
 
-    /// All keys of this sale, byte for byte.
+    /// Everything in this sale's keys: hashes by their fields (the order of a hash's bytes changes by itself), the rest
+    /// byte for byte.
     pub async fn dump(&mut self) -> BTreeMap<String, Vec<u8>> {
         let pattern = format!("{}*", self.keys.sale.strip_suffix("sale").unwrap());
-        let mut names: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut self.raw).await.unwrap();
-        names.sort();
-        let mut pipeline = redis::pipe();
-        for name in &names {
-            pipeline.cmd("DUMP").arg(name);
+        let names: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut self.raw).await.unwrap();
+        let mut dump = BTreeMap::new();
+        for name in names {
+            let kind: String = redis::cmd("TYPE").arg(&name).query_async(&mut self.raw).await.unwrap();
+            if kind != "hash" {
+                let bytes = redis::cmd("DUMP").arg(&name).query_async(&mut self.raw).await.unwrap();
+                dump.insert(name, bytes);
+                continue;
+            }
+            let fields: BTreeMap<Vec<u8>, Vec<u8>> =
+                redis::cmd("HGETALL").arg(&name).query_async(&mut self.raw).await.unwrap();
+            for (field, value) in fields {
+                dump.insert(format!("{name} {}", field.escape_ascii()), value);
+            }
         }
-        let dumps: Vec<Vec<u8>> =
-            if names.is_empty() { Vec::new() } else { pipeline.query_async(&mut self.raw).await.unwrap() };
-        names.into_iter().zip(dumps).collect()
+        dump
     }
+}
 
-    /// The gid of an order, as the world knows it.
-    pub fn gid(&self, order: usize) -> String {
-        format!("{}.0.{}", self.name, self.orders[order].address)
+/// Nothing was written: two dumps are the same. Names the keys that differ.
+pub fn same(before: &BTreeMap<String, Vec<u8>>, after: &BTreeMap<String, Vec<u8>>, why: &str) {
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    for name in names {
+        let text = |dump: &BTreeMap<String, Vec<u8>>| dump.get(name).map(|bytes| bytes.escape_ascii().to_string());
+        assert_eq!(text(before), text(after), "{why}; key {name}");
     }
 }
 
