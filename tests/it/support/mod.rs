@@ -2,3 +2,5 @@
 
 pub mod process;
 pub mod servers;
+pub mod shared;
+pub mod twin;
