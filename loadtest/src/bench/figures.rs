@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::Bench;
 use super::lab::{Class, Lab, Mode};
 use super::load::{self, PAYLOAD};
-use super::{Bench, Figure, Goal};
+use super::summary::{Figure, Goal};
 
 /// Bound of the backlog while the order service holds its answers: above every run's orders.
 const BACKLOG_HELD: u64 = 5_000_000;
@@ -45,11 +46,11 @@ pub async fn delivered(bench: &mut Bench, mode: Mode) -> anyhow::Result<Figure> 
     let lab = bench.open(name, Class::Fsync, mode, orders, Some(BACKLOG_HELD)).await?;
     let began = Instant::now();
     let measured = load::run(lab.load(connections)).await?;
+    measured.expect(&[201], orders)?;
     lab.delivered().await?;
     let value = orders as f64 / began.elapsed().as_secs_f64();
     lab.drained().await?;
     let drained = orders as f64 / began.elapsed().as_secs_f64();
-    measured.expect(&[201], orders)?;
     lab.exact().await?;
     let detail = format!("{orders} orders, {}; in the records {drained:.0}/s", quantiles(&measured));
     Ok(Figure { name: name.into(), value, unit: "orders/s", goal: Goal::OfFloor(goal), detail })
@@ -82,11 +83,11 @@ pub async fn redis_bytes(bench: &mut Bench) -> anyhow::Result<Figure> {
     lab.hold(true).await?;
     let before = lab.redis.used_memory().await?;
     let measured = load::run(lab.load(connections)).await?;
+    measured.expect(&[201], orders)?;
     let after = lab.redis.used_memory().await?;
     let ledger = ledger_bytes(lab).await?;
     lab.hold(false).await?;
     lab.delivered().await?;
-    measured.expect(&[201], orders)?;
     lab.exact().await?;
     let per_order = |bytes: u64| bytes as f64 / orders as f64;
     let value = per_order(after.saturating_sub(before)) - PAYLOAD.len() as f64;
@@ -119,9 +120,9 @@ pub async fn sustained(bench: &mut Bench, bulk_per_s: f64) -> anyhow::Result<[Fi
         }
     };
     let sent = began.elapsed();
+    measured.expect(&[201], orders)?;
     lab.drained().await?;
     let drained = began.elapsed();
-    measured.expect(&[201], orders)?;
     lab.delivered().await?;
     lab.exact().await?;
 
