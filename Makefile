@@ -20,7 +20,7 @@ demo: build
 		$(if $(UNITS),--units '$(UNITS)') $(if $(BUYERS),--buyers '$(BUYERS)') $(if $(RECORDS),--records '$(RECORDS)') $(ARGS)
 
 test:
-	@sh .ci/need cargo cc pip
+	@sh .ci/need cargo cc curl pip
 	@sh tests/run.sh $(ARGS)
 
 bench: build
