@@ -1,4 +1,7 @@
 //! What the stories stand on.
+#![allow(dead_code)] // each story uses what it needs of it
 
+pub mod app;
 pub mod process;
 pub mod servers;
+pub mod shop;
