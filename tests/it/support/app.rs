@@ -56,6 +56,11 @@ impl AppOptions {
             .setting("delivery.retry_max_ms", 300)
     }
 
+    /// A port that stays the same over restarts, so that buyers need not be told of a new one.
+    pub fn on_port(self, port: u16) -> Self {
+        self.setting("http.listen", format!("127.0.0.1:{port}"))
+    }
+
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(earlier, _)| earlier != name);
         self.environment.push((name.to_owned(), value.to_owned()));
@@ -117,7 +122,8 @@ pub struct Http {
 }
 
 impl Http {
-    fn new(base: String) -> Self {
+    /// At `http://HOST:PORT`, whoever listens there now or later.
+    pub fn new(base: String) -> Self {
         Self { base, client: Client::builder(TokioExecutor::new()).build_http() }
     }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each story uses what it needs of it
 
 pub mod app;
+pub mod crowd;
 pub mod process;
 pub mod servers;
 pub mod shop;
