@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-
 use super::Bench;
-use super::lab::{Class, Lab, Mode};
+use super::lab::{Class, Mode};
 use super::load::{self, PAYLOAD};
 use super::summary::{Figure, Goal};
 
@@ -51,8 +49,9 @@ pub async fn delivered(bench: &mut Bench, mode: Mode) -> anyhow::Result<Figure> 
     let value = orders as f64 / began.elapsed().as_secs_f64();
     lab.drained().await?;
     let drained = orders as f64 / began.elapsed().as_secs_f64();
-    lab.exact().await?;
-    let detail = format!("{orders} orders, {}; in the records {drained:.0}/s", quantiles(&measured));
+    let per_call = lab.exact().await?;
+    let detail =
+        format!("{orders} orders, {per_call:.1} a call, {}; in the records {drained:.0}/s", quantiles(&measured));
     Ok(Figure { name: name.into(), value, unit: "orders/s", goal: Goal::OfFloor(goal), detail })
 }
 
@@ -85,7 +84,7 @@ pub async fn redis_bytes(bench: &mut Bench) -> anyhow::Result<Figure> {
     let measured = load::run(lab.load(connections)).await?;
     measured.expect(&[201], orders)?;
     let after = lab.redis.used_memory().await?;
-    let ledger = ledger_bytes(lab).await?;
+    let ledger = lab.ledger_bytes().await?;
     lab.hold(false).await?;
     lab.delivered().await?;
     lab.exact().await?;
@@ -111,7 +110,7 @@ pub async fn sustained(bench: &mut Bench, bulk_per_s: f64) -> anyhow::Result<[Fi
             measured = &mut sending => break measured?,
             _ = tick.tick() => {
                 // The ledger first: what comes in between counts as growth, never the other way round.
-                let ledger = ledger_bytes(lab).await?;
+                let ledger = lab.ledger_bytes().await?;
                 let used = lab.redis.used_memory().await?;
                 if began.elapsed() >= warm_up {
                     samples.push(used.saturating_sub(ledger) as f64);
@@ -158,17 +157,6 @@ pub async fn sustained(bench: &mut Bench, bulk_per_s: f64) -> anyhow::Result<[Fi
         ),
     };
     Ok([records, memory])
-}
-
-/// Bytes of what stays after the drain: buyers and the requests that were answered. Sampled, since counting a
-/// million fields would stop Redis for longer than the run can bear; the fields are all of one length.
-async fn ledger_bytes(lab: &mut Lab) -> anyhow::Result<u64> {
-    let mut sum = 0;
-    for part in ["buyers", "requests"] {
-        let key = lab.key(part);
-        sum += lab.redis.number(&["MEMORY", "USAGE", &key, "SAMPLES", "50"]).await.context("weigh the ledger")?;
-    }
-    Ok(sum)
 }
 
 fn mean(values: &[f64]) -> f64 {

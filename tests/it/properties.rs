@@ -1,0 +1,160 @@
+//! Random sequences of everything that can happen to a sale, on the rules and on the scripts, in both versions of
+//! Redis. Few keys, buyers and SKUs, so that they collide; every answer and every counter is compared after each step.
+
+use crate::support::servers::RedisVersion;
+use crate::support::shared;
+use crate::support::twin::{Ask, Sent, Twin, connect};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use rushline::domain::sale::SaleStatus;
+
+/// Sequences for each version of Redis. Raise `PROPTEST_CASES` to look longer.
+const CASES: u32 = 48;
+const STEPS_MAX: usize = 30;
+const BATCH_MAX: usize = 40;
+const LATER_MS: u64 = 4_000_000_000_000; // in the year 2096
+
+#[derive(Debug, Clone)]
+enum Step {
+    Orders(Vec<Ask>),
+    /// Each number picks one of the open orders.
+    Finish(Vec<(prop::sample::Index, bool)>),
+    FinishAgain(prop::sample::Index),
+    Retry(Vec<prop::sample::Index>),
+    Restock {
+        request_id: u8,
+        sku: &'static str,
+        units: i64,
+    },
+    Status(SaleStatus),
+    Opens(bool),
+    Closes(bool),
+    Limit(Option<u32>),
+    Drain,
+    Forget,
+}
+
+fn sku() -> impl Strategy<Value = &'static str> {
+    prop_oneof![4 => Just("a"), 4 => Just("b"), 2 => Just("c"), 1 => Just("new")]
+}
+
+fn an_ask() -> impl Strategy<Value = Ask> {
+    (
+        prop::option::weighted(0.7, 0..10u8),
+        0..5u8,
+        prop::collection::btree_map(sku(), 1..4u32, 1..4),
+        prop_oneof![4 => Just(0), 1 => Just(1u32)],
+    )
+        .prop_map(|(key, buyer, items, payload)| Ask {
+            key: key.map(|key| format!("k{key}")),
+            buyer: format!("u{buyer}"),
+            items: items.into_iter().map(|(sku, quantity)| (sku.to_owned(), quantity)).collect(),
+            payload,
+        })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = any::<prop::sample::Index>;
+    prop_oneof![
+        10 => prop::collection::vec(an_ask(), 1..=BATCH_MAX).prop_map(Step::Orders),
+        6 => prop::collection::vec(an_ask(), 1..=3).prop_map(Step::Orders),
+        10 => prop::collection::vec((index(), any::<bool>()), 1..12).prop_map(Step::Finish),
+        3 => index().prop_map(Step::FinishAgain),
+        3 => prop::collection::vec(index(), 1..4).prop_map(Step::Retry),
+        5 => (0..8u8, sku(), -9..12i64).prop_map(|(request_id, sku, units)| Step::Restock { request_id, sku, units }),
+        3 => prop_oneof![Just(SaleStatus::Open), Just(SaleStatus::Paused)].prop_map(Step::Status),
+        1 => Just(Step::Status(SaleStatus::Open)),
+        1 => any::<bool>().prop_map(Step::Opens),
+        1 => any::<bool>().prop_map(Step::Closes),
+        2 => prop::option::of(1..8u32).prop_map(Step::Limit),
+        3 => Just(Step::Drain),
+        1 => Just(Step::Forget),
+    ]
+}
+
+/// A sequence, and whether the sale is closed near its end.
+fn sequence() -> impl Strategy<Value = Vec<Step>> {
+    let end = prop_oneof![
+        3 => Just(Vec::new()),
+        1 => prop::collection::vec(step(), 1..6).prop_map(|rest| [vec![Step::Status(SaleStatus::Closed)], rest].concat()),
+    ];
+    (prop::collection::vec(step(), 1..STEPS_MAX), end).prop_map(|(steps, end)| [steps, end].concat())
+}
+
+async fn play(twin: &mut Twin, steps: Vec<Step>) {
+    let mut sent: Vec<Sent> = Vec::new();
+    for step in steps {
+        let open: Vec<usize> = (0..twin.orders_len()).filter(|order| !twin.ended(*order)).collect();
+        match step {
+            Step::Orders(batch) => {
+                twin.admit(&batch).await;
+            }
+            Step::Finish(ends) => {
+                let mut chosen = std::collections::BTreeMap::new();
+                if !open.is_empty() {
+                    chosen.extend(ends.iter().map(|(which, created)| (*which.get(&open), *created)));
+                    let ends: Vec<(usize, bool)> = chosen.into_iter().collect();
+                    sent.push(twin.finish(&ends).await);
+                }
+            }
+            Step::FinishAgain(which) if !sent.is_empty() => twin.finish_again(which.get(&sent)).await,
+            Step::FinishAgain(_) => {}
+            Step::Retry(which) if twin.orders_len() > 0 => {
+                let all: Vec<usize> = (0..twin.orders_len()).collect();
+                let chosen: Vec<usize> = which.iter().map(|which| *which.get(&all)).collect();
+                twin.retry(&chosen).await;
+            }
+            Step::Retry(_) => {}
+            Step::Restock { request_id, sku, units } => {
+                twin.restock(&format!("r{request_id}"), sku, units).await;
+            }
+            Step::Status(status) => {
+                twin.update(|settings| settings.status = status).await;
+            }
+            Step::Opens(later) => {
+                twin.update(|settings| settings.window.opens_ms = later.then_some(LATER_MS)).await;
+            }
+            Step::Closes(past) => {
+                twin.update(|settings| settings.window.closes_ms = past.then_some(1)).await;
+            }
+            Step::Limit(limit) => {
+                twin.update(|settings| settings.limit_per_buyer = limit).await;
+            }
+            Step::Drain => {
+                twin.drain().await;
+            }
+            Step::Forget => {
+                twin.forget().await;
+            }
+        }
+    }
+}
+
+fn rules_and_scripts_agree(version: RedisVersion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(shared::redis(version));
+    let redis = runtime.block_on(connect(&server));
+    let raw = redis::Client::open(server.socket_url()).unwrap();
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let played = runner.run(&(sequence(), 0..4u32), |(steps, limit)| {
+        let units = [("a", 12), ("b", 4), ("c", 0)];
+        let name = shared::unique("random");
+        let mut twin = runtime.block_on(Twin::open(redis.clone(), raw.clone(), &name, &units, limit * 2));
+        runtime.block_on(play(&mut twin, steps));
+        Ok(())
+    });
+    if let Err(error) = played {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn rules_and_scripts_agree_on_redis_7() {
+    rules_and_scripts_agree(RedisVersion::V7);
+}
+
+#[test]
+fn rules_and_scripts_agree_on_redis_8() {
+    rules_and_scripts_agree(RedisVersion::V8);
+}
