@@ -10,21 +10,22 @@
 //! F12) and after what this run can promise was read anew.
 
 use super::promise::Promise;
-use super::scripts::{self, Script};
+use super::scripts;
 use super::{Error, keys};
 use arc_swap::ArcSwap;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, IntoConnectionInfo, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Longest time a new connection may take; while one is made, order requests wait for it.
 const CONNECT_MS_MAX: u64 = 1_000;
 /// How long the rewrite of an append-only file may take before verifying gives up and is tried again.
 const REWRITE_MS_MAX: u64 = 120_000;
-
+/// How often a script is sent that Redis does not know: somebody may flush them just after they were loaded.
+const SCRIPT_TRIES_MAX: u32 = 5;
 /// Longest wait for an answer with many entries in it.
 const SLOW_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -51,6 +52,8 @@ pub struct Redis {
     promise: ArcSwap<Promise>,
     usable: AtomicBool,
     verifying: tokio::sync::Mutex<()>,
+    /// How often the server was verified.
+    verified: AtomicU64,
 }
 
 impl Redis {
@@ -87,6 +90,7 @@ impl Redis {
             promise: ArcSwap::default(),
             usable: AtomicBool::new(false),
             verifying: tokio::sync::Mutex::new(()),
+            verified: AtomicU64::new(0),
         });
         redis.verify().await?;
         Ok(redis)
@@ -127,36 +131,53 @@ impl Redis {
         Ok(self.pool.get().await?)
     }
 
-    /// Runs a script that [`Script::call`] began. On NOSCRIPT verifies the server and asks once more: the refusal is
-    /// definite, so nothing can happen twice.
+    /// Runs a script that [`scripts::Script::call`] began. On NOSCRIPT verifies the server and asks again: the refusal is
+    /// definite, so nothing can happen twice. The scripts may be forgotten again in between, so a few times.
     pub async fn run(&self, lane: &mut impl ConnectionLike, command: &Cmd) -> Result<Value, Error> {
-        let mut answer = lane.req_packed_command(command).await;
-        if answer.as_ref().is_err_and(is_noscript) {
-            self.usable.store(false, Ordering::Relaxed);
-            self.verify().await?;
-            answer = lane.req_packed_command(command).await;
-        }
-        match answer.and_then(Value::extract_error) {
-            Ok(value) => Ok(value),
-            Err(error) => {
-                let error = Error::from(error);
-                if matches!(error, Error::NoAnswer(_)) {
-                    self.usable.store(false, Ordering::Relaxed);
-                }
-                Err(error)
+        let mut tries = 1;
+        loop {
+            // What the server says is a value to the driver; only what kept it from saying anything is an error.
+            let error = match lane.req_packed_command(command).await.and_then(Value::extract_error) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if is_noscript(&error) && tries < SCRIPT_TRIES_MAX {
+                tries += 1;
+                self.verify_soon().await?;
+                continue;
             }
+            let error = Error::from(error);
+            if matches!(error, Error::NoAnswer(_)) {
+                self.usable.store(false, Ordering::Relaxed);
+            }
+            return Err(error);
         }
+    }
+
+    /// Verifies, but keeps an order waiting no longer than any other answer of Redis may; the watch goes on with it.
+    async fn verify_soon(&self) -> Result<(), Error> {
+        let result = match tokio::time::timeout(self.settings.timeout, self.verify()).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Refused { code: "NOSCRIPT".into(), message: "Redis is being verified".into() }),
+        };
+        if result.is_err() {
+            self.usable.store(false, Ordering::Relaxed);
+        }
+        result
     }
 
     /// Makes sure of the server at the other end, and loads the scripts. Callers at the same time share one run.
     pub async fn verify(&self) -> Result<(), Error> {
-        let arrived = tokio::time::Instant::now();
+        let seen = self.verified.load(Ordering::Acquire);
         let _one_at_a_time = self.verifying.lock().await;
-        if self.usable() && arrived.elapsed() > Duration::from_millis(1) && self.scripts_loaded().await? {
+        if self.verified.load(Ordering::Acquire) != seen && self.usable() {
             return Ok(()); // another caller has just done it
         }
         let mut connection = self.own_lane()?;
         let promise = read_promise(&mut connection).await?;
+        if promise.run_id != self.promise.load().run_id {
+            self.usable.store(false, Ordering::Relaxed); // nobody queues up behind the rewrite
+        }
         if self.settings.rewrite_after_load && promise.aof_on && promise.aof_load_truncated != Some(false) {
             self.rewrite_once(&mut connection, &promise.run_id).await?;
         }
@@ -172,19 +193,9 @@ impl Redis {
                 "Redis is ready"
             );
         }
+        self.verified.fetch_add(1, Ordering::Release);
         self.usable.store(true, Ordering::Relaxed);
         Ok(())
-    }
-
-    async fn scripts_loaded(&self) -> Result<bool, Error> {
-        let mut command = redis::cmd("SCRIPT");
-        command.arg("EXISTS");
-        let all: Vec<&Script> = scripts::all();
-        for script in &all {
-            command.arg(&script.digest);
-        }
-        let there: Vec<u8> = command.query_async(&mut self.lane()).await?;
-        Ok(there.iter().all(|known| *known == 1))
     }
 
     /// Rewrites the append-only file, unless it was done for this run of Redis, by us or by another node.
