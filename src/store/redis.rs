@@ -24,6 +24,8 @@ use std::time::Duration;
 const CONNECT_MS_MAX: u64 = 1_000;
 /// How long the rewrite of an append-only file may take before verifying gives up and is tried again.
 const REWRITE_MS_MAX: u64 = 120_000;
+/// What Redis may need to say that a WAIT came to nothing; it looks at its clocks ten times a second.
+const WAIT_MARGIN: Duration = Duration::from_millis(500);
 /// How often a script is sent that Redis does not know: somebody may flush them just after they were loaded.
 const SCRIPT_TRIES_MAX: u32 = 5;
 /// Longest wait for an answer with many entries in it.
@@ -116,9 +118,11 @@ impl Redis {
         self.lanes[turn % self.lanes.len()].clone()
     }
 
-    /// A connection of its own, for whoever blocks it with WAIT or WAITAOF.
+    /// A connection of its own, for whoever blocks it with WAIT or WAITAOF for up to `redis.timeout_ms`.
     pub fn own_lane(&self) -> Result<ConnectionManager, Error> {
-        Ok(ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config(self.settings.timeout))?)
+        // Redis must be the one to give up, or "not durable" is taken for "no answer".
+        let timeout = self.settings.timeout + WAIT_MARGIN;
+        Ok(ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config(timeout))?)
     }
 
     /// The connection for reading whole entries back.
@@ -231,7 +235,11 @@ impl Redis {
             Ok(result) => result?,
             Err(_) => return Err(Error::NoAnswer("the rewrite of the append-only file takes too long".into())),
         }
-        let _: () = redis::cmd("SET").arg(&key).arg(run_id).query_async(connection).await?;
+        let noted: Result<(), _> = redis::cmd("SET").arg(&key).arg(run_id).query_async(connection).await;
+        if let Err(error) = noted {
+            // A full Redis refuses it, and must be verified all the same: only ending its orders frees memory.
+            tracing::debug!(%error, "the rewrite is not noted; other nodes will ask for it again");
+        }
         Ok(())
     }
 
