@@ -3,4 +3,6 @@
 
 mod crash;
 mod records;
+mod redis_faults;
 mod support;
+mod two_nodes;
