@@ -5,5 +5,7 @@ mod crash;
 mod properties;
 mod readme;
 mod records;
+mod redis_faults;
 mod stock;
 mod support;
+mod two_nodes;
