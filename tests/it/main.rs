@@ -1,7 +1,10 @@
 //! All integration tests in one binary, against real servers only: nothing of Redis or of a database is imitated.
 //! `tests/servers/install.sh` gets the servers; each test starts its own on a free port in a temporary directory.
 
+mod crash;
+mod http;
 mod properties;
 mod records;
 mod stock;
 mod support;
+mod tidy;

@@ -1,6 +1,10 @@
 //! What the stories stand on.
+#![allow(dead_code)] // each story uses what it needs of it
 
+pub mod app;
+pub mod crowd;
 pub mod process;
 pub mod servers;
 pub mod shared;
+pub mod shop;
 pub mod twin;

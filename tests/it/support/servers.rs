@@ -253,6 +253,20 @@ impl Redis {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// For `STOP` and `CONT`, and for its directory.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Further arguments from the next start on; the last one wins.
+    pub fn arguments(&mut self, arguments: &[&str]) {
+        self.process.arguments(arguments);
+    }
+
     pub fn socket_url(&self) -> String {
         format!("redis+unix://{}/redis.sock", self.process.directory().display())
     }

@@ -1,0 +1,413 @@
+//! The real server as a child process: [`App::start`], HTTP to it, and the ways to end it, good and bad.
+//!
+//! Dropping an [`App`] kills the server and the private Redis that it left behind, by their process ids. When the test
+//! panics, the end of the server's log is printed first.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A server starts in a fraction of a second; on a busy machine with a Redis to load it takes longer.
+const START_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longer than any answer that a test waits for.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
+/// A sale settles within a few leases; this is what a busy machine gets.
+const SETTLE_WAIT_MAX: Duration = Duration::from_secs(60);
+const POLL_EVERY: Duration = Duration::from_millis(10);
+const LOG_BYTES_SHOWN: usize = 6_000;
+
+/// How a server is started. Without anything: private Redis, SQLite, settings by default.
+#[derive(Debug, Clone, Default)]
+pub struct AppOptions {
+    /// `(setting, value)`, such as `("delivery.lease_ms", "600")`; given as flags.
+    settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    data_dir: Option<PathBuf>,
+}
+
+impl AppOptions {
+    pub fn setting(mut self, name: &str, value: impl ToString) -> Self {
+        self.settings.retain(|(earlier, _)| earlier != name);
+        self.settings.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    pub fn redis(self, url: &str) -> Self {
+        self.setting("redis.url", url)
+    }
+
+    pub fn records(self, url: &str) -> Self {
+        self.setting("records.url", url)
+    }
+
+    /// Short leases and short pauses between tries, so that a test sees a takeover within a second or two.
+    pub fn quick(self) -> Self {
+        self.setting("delivery.lease_ms", 600)
+            .setting("delivery.retry_base_ms", 50)
+            .setting("delivery.retry_max_ms", 300)
+    }
+
+    /// A port that stays the same over restarts, so that buyers need not be told of a new one.
+    pub fn on_port(self, port: u16) -> Self {
+        self.setting("http.listen", format!("127.0.0.1:{port}"))
+    }
+
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(earlier, _)| earlier != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Where to die: a name out of `rushline::crash::POINTS`, or `NAME:N` for the N-th pass.
+    pub fn crash_at(self, point: &str) -> Self {
+        self.environment("RUSHLINE_TEST_CRASH_AT", point)
+    }
+
+    pub fn without_crash(mut self) -> Self {
+        self.environment.retain(|(name, _)| name != "RUSHLINE_TEST_CRASH_AT");
+        self
+    }
+
+    /// A directory of the test's own, in place of a temporary one of the server's.
+    pub fn data_dir(mut self, directory: &Path) -> Self {
+        self.data_dir = Some(directory.to_owned());
+        self
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    /// Null when the body is no JSON.
+    pub json: Value,
+    /// From asking to the last byte.
+    pub took: Duration,
+}
+
+impl Reply {
+    /// The `code` of a problem document; empty otherwise.
+    pub fn code(&self) -> &str {
+        self.json["code"].as_str().unwrap_or_default()
+    }
+
+    pub fn gid(&self) -> Option<&str> {
+        self.json["gid"].as_str()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub fn replayed(&self) -> bool {
+        self.header("idempotency-replayed") == Some("true")
+    }
+}
+
+/// Asks one server. Cheap to clone, so that many buyers can have one each.
+#[derive(Clone)]
+pub struct Http {
+    base: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Http {
+    /// At `http://HOST:PORT`, whoever listens there now or later.
+    pub fn new(base: String) -> Self {
+        Self { base, client: Client::builder(TokioExecutor::new()).build_http() }
+    }
+
+    /// `http://HOST:PORT`
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Any request; the error is that of a connection that was refused or broke.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Reply, String> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let body = body.map(|json| serde_json::to_vec(json).unwrap()).unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
+        let started = Instant::now();
+        let asking = async {
+            let response = self.client.request(request).await.map_err(|error| error.to_string())?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+            Ok(Reply {
+                status: head.status.as_u16(),
+                headers: head.headers,
+                json: serde_json::from_slice(&body).unwrap_or_default(),
+                took: started.elapsed(),
+            })
+        };
+        match tokio::time::timeout(ANSWER_WAIT_MAX, asking).await {
+            Ok(reply) => reply,
+            Err(_) => panic!("{path}: no answer within {ANSWER_WAIT_MAX:?}"),
+        }
+    }
+
+    /// Places an order. `key` is its Idempotency-Key; empty for none.
+    pub async fn try_order(&self, sale: &str, key: &str, order: &Value) -> Result<Reply, String> {
+        let headers = [("idempotency-key", key)];
+        let headers = if key.is_empty() { &headers[..0] } else { &headers[..] };
+        self.ask(Method::POST, &format!("/v1/sales/{sale}/orders"), headers, Some(order)).await
+    }
+}
+
+pub struct App {
+    options: AppOptions,
+    directory: TempDir,
+    child: Option<Child>,
+    http: Http,
+    /// The private Redis, if there is one: it outlives a killed server.
+    private_redis: Option<u32>,
+}
+
+impl App {
+    pub async fn start(options: AppOptions) -> Self {
+        // A short name: a unix socket below it has about a hundred bytes.
+        let directory = tempfile::Builder::new().prefix("rl-").tempdir().unwrap();
+        let mut app = Self { options, directory, child: None, http: Http::new(String::new()), private_redis: None };
+        app.begin().await;
+        app
+    }
+
+    /// Starts it again where it was stopped or killed, on the same data directory, as `change` wants it.
+    pub async fn restart(&mut self, change: impl FnOnce(AppOptions) -> AppOptions) {
+        self.kill9();
+        self.options = change(std::mem::take(&mut self.options));
+        self.begin().await;
+    }
+
+    async fn begin(&mut self) {
+        self.spawn();
+        let deadline = Instant::now() + START_WAIT_MAX;
+        loop {
+            let banner = std::fs::read_to_string(self.banner_path()).unwrap_or_default();
+            if banner.contains("Ready in") {
+                let address =
+                    banner.lines().find_map(|line| line.trim().strip_prefix("HTTP ")).expect("the banner names it");
+                self.http = Http::new(address.trim().to_owned());
+                break;
+            }
+            if let Some(status) = self.child.as_mut().expect("just spawned").try_wait().unwrap() {
+                panic!("the server ended at its start: {status}\n{}", self.log());
+            }
+            assert!(Instant::now() < deadline, "the server does not start\n{}", self.log());
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+        self.private_redis = private_redis_pid(self.redis_socket()).or(self.private_redis);
+    }
+
+    fn spawn(&mut self) {
+        let program = std::env::var_os("RUSHLINE_TEST_PROGRAM") // to try a build of another kind, say release
+            .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rushline")), PathBuf::from);
+        let mut command = Command::new(program);
+        command.arg("serve").arg("--data-dir").arg(self.data_dir());
+        let listens = self.options.settings.iter().any(|(name, _)| name == "http.listen");
+        if !listens {
+            command.args(["--http-listen", "127.0.0.1:0"]);
+        }
+        for (name, value) in &self.options.settings {
+            command.arg(format!("--{}", name.replace(['.', '_'], "-"))).arg(value);
+        }
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("RUSHLINE_")) {
+                command.env_remove(name); // the developer's own settings are none of the test's
+            }
+        }
+        command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
+        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let banner = File::create(self.banner_path()).unwrap();
+        command.current_dir(self.directory.path()).stdin(Stdio::null()).stdout(banner).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.options.data_dir.clone().unwrap_or_else(|| self.directory.path().join("d"))
+    }
+
+    /// The private Redis, for a second server on it or for looking inside; it is there only without `redis.url`.
+    pub fn redis_url(&self) -> String {
+        match self.options.settings.iter().find(|(name, _)| name == "redis.url") {
+            Some((_, url)) => url.clone(),
+            None => format!("redis+unix://{}", self.redis_socket().display()),
+        }
+    }
+
+    fn redis_socket(&self) -> PathBuf {
+        self.data_dir().join("redis/redis.sock")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("server.log")
+    }
+
+    fn banner_path(&self) -> PathBuf {
+        self.directory.path().join("banner")
+    }
+
+    /// The server's whole log, over all its starts.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    pub fn http(&self) -> Http {
+        self.http.clone()
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.http.ask(Method::GET, path, &[], None).await.unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Reply {
+        let reply = self.http.ask(Method::POST, path, headers, Some(body)).await;
+        reply.unwrap_or_else(|error| panic!("POST {path}: {error}"))
+    }
+
+    pub async fn patch(&self, path: &str, body: &Value) -> Reply {
+        let reply = self.http.ask(Method::PATCH, path, &[], Some(body)).await;
+        reply.unwrap_or_else(|error| panic!("PATCH {path}: {error}"))
+    }
+
+    /// Creates a sale that must be new.
+    pub async fn create_sale(&self, body: &Value) -> Value {
+        let reply = self.post("/v1/sales", &[], body).await;
+        assert_eq!(reply.status, 201, "{}", reply.json);
+        reply.json
+    }
+
+    /// Places an order that must get an answer, whatever it is.
+    pub async fn order(&self, sale: &str, key: &str, order: &Value) -> Reply {
+        self.http.try_order(sale, key, order).await.unwrap_or_else(|error| panic!("order {key}: {error}"))
+    }
+
+    /// The audit's report, as it stands after at most `wait`.
+    pub async fn audit(&self, sale: &str, wait: Duration) -> Value {
+        let reply = self.get(&format!("/v1/sales/{sale}/audit?wait_ms={}", wait.as_millis())).await;
+        assert_eq!(reply.status, 200, "{}", reply.json);
+        reply.json
+    }
+
+    /// Waits until nothing of the sale is on its way; the audit's report then.
+    pub async fn wait_until_settled(&self, sale: &str) -> Value {
+        let deadline = Instant::now() + SETTLE_WAIT_MAX;
+        loop {
+            let report = self.audit(sale, Duration::from_millis(500)).await;
+            if report["settled"] == true {
+                return report;
+            }
+            assert!(Instant::now() < deadline, "{sale} does not settle: {report}");
+        }
+    }
+
+    /// Sends a signal by name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        send_signal(self.child.as_ref().expect("it runs").id(), name);
+    }
+
+    /// As `kill -9`. Nothing happens if it does not run.
+    pub fn kill9(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait_for_end(Duration::from_secs(30)).await
+    }
+
+    /// Waits for the server to end by itself.
+    pub async fn wait_for_end(&mut self, within: Duration) -> ExitStatus {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.as_mut().expect("it runs").try_wait().unwrap() {
+                self.child = None;
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end within {within:?}");
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let mut from = log.len().saturating_sub(LOG_BYTES_SHOWN);
+            while !log.is_char_boundary(from) {
+                from += 1;
+            }
+            eprintln!("---- end of the server's log ----\n{}\n---------------------------------", &log[from..]);
+        }
+        self.kill9();
+        // Only a Redis on the socket in this server's own directory is this server's.
+        if let Some(pid) = private_redis_pid(self.redis_socket()).or(self.private_redis)
+            && is_redis(pid)
+        {
+            let _ = Command::new("kill").args(["-s", "KILL", &pid.to_string()]).status();
+        }
+    }
+}
+
+/// Asks the Redis on this socket who it is.
+fn private_redis_pid(socket: PathBuf) -> Option<u32> {
+    if !socket.exists() {
+        return None;
+    }
+    let client = redis::Client::open(format!("redis+unix://{}", socket.display())).ok()?;
+    let mut connection = client.get_connection().ok()?;
+    connection.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    let info: String = redis::cmd("INFO").arg("server").query(&mut connection).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("process_id:"))?.trim().parse().ok()
+}
+
+/// A process id may be another's by now.
+fn is_redis(pid: u32) -> bool {
+    let output = Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("redis-server"))
+}
+
+pub fn send_signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -s {name}: {status}");
+}
+
+/// Waits until `done` says so; panics with `what` after `within`.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, within: Duration, mut done: impl FnMut() -> F) {
+    let deadline = Instant::now() + within;
+    while !done().await {
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
