@@ -4,6 +4,7 @@
 mod crash;
 mod http;
 mod properties;
+mod readme;
 mod records;
 mod stock;
 mod support;
