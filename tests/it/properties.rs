@@ -248,3 +248,24 @@ async fn ten_thousand_refusals_are_finished_and_drained_at_once() {
     twin.finish(&ends).await;
     assert_eq!(twin.drain().await, 10);
 }
+
+/// Keys of a sale that is not there: opening its books must not begin half-way.
+#[tokio::test]
+async fn a_sale_is_not_created_over_foreign_keys() {
+    let server = shared::redis(RedisVersion::V7).await;
+    let redis = connect(&server).await;
+    let raw = redis::Client::open(server.socket_url()).unwrap();
+    for name in ["stock", "intake", "finished"] {
+        let sale = shared::unique("foreign");
+        let mut twin = Twin::open(redis.clone(), raw.clone(), &sale, &[("a", 1)], 0).await;
+        let key = format!("{}{name}", twin.keys.sale.strip_suffix("sale").unwrap());
+        let kept: Vec<String> =
+            twin.dump().await.into_keys().map(|key| key.split(' ').next().unwrap().into()).collect();
+        for other in kept.iter().filter(|other| **other != key) {
+            redis::cmd("DEL").arg(other).query_async::<()>(&mut twin.raw).await.unwrap();
+        }
+        let before = twin.dump().await;
+        assert!(twin.try_step("create").await.is_err(), "{name}");
+        same(&before, &twin.dump().await, name);
+    }
+}

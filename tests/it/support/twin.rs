@@ -388,7 +388,6 @@ impl Twin {
     /// One step on Redis alone, where something is amiss.
     pub async fn try_step(&mut self, step: &str) -> Result<(), rushline::store::Error> {
         let mut lane = self.redis.lane();
-        let entry = self.orders[0].address.entry;
         match step {
             "admit" => {
                 let one = Ask { key: Some("k9".into()), buyer: "u1".into(), items: vec![("a".into(), 1)], payload: 0 };
@@ -405,7 +404,10 @@ impl Twin {
                 let retries = [(self.orders[1].address, Duration::from_secs(9), detail)];
                 self.redis.note_retries(&mut lane, &self.keys, &retries).await
             }
-            "renew" => self.redis.renew(&mut lane, &self.keys, NODE, &[entry]).await.map(|_| ()),
+            "renew" => {
+                let entry = self.orders[0].address.entry;
+                self.redis.renew(&mut lane, &self.keys, NODE, &[entry]).await.map(|_| ())
+            }
             "drained" => {
                 let ended = self.orders[2].address;
                 let sold = [(ended.entry, HashMap::from([("a", 1), ("b", 1)]))];
@@ -413,6 +415,12 @@ impl Twin {
             }
             "restock" => self.redis.add_stock(&self.keys, &Sku::parse("b").unwrap(), 1, "r9").await.map(|_| ()),
             "update" => self.redis.update_sale(&self.keys, self.version, &self.settings.clone()).await.map(|_| ()),
+            "create" => {
+                let sale = SaleName::parse(self.keys.sale.split(['{', '/']).nth(1).unwrap()).unwrap();
+                let items = vec![(Sku::parse("a").unwrap(), 1)];
+                let new = NewSale { sale, items, settings: self.settings.clone() };
+                self.redis.create_sale(&new, "body").await.map(|_| ())
+            }
             _ => panic!("no such step: {step}"),
         }
     }
