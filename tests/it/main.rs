@@ -2,10 +2,12 @@
 //! `tests/servers/install.sh` gets the servers; each test starts its own on a free port in a temporary directory.
 
 mod crash;
+mod http;
 mod properties;
 mod readme;
 mod records;
 mod redis_faults;
 mod stock;
 mod support;
+mod tidy;
 mod two_nodes;
