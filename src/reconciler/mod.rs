@@ -158,6 +158,7 @@ impl Reconciler {
     async fn settle(&self, open: &Open, notices: &[Notice]) -> Result<(), Error> {
         let finished: Vec<(EntryId, u64)> =
             notices.iter().flat_map(|notice| notice.entries.iter().map(|entry| (*entry, notice.id.ms))).collect();
+        self.node.confirm_durable(open).await?;
         let mut stuck = false;
         for some in finished.chunks(ENTRIES_MAX) {
             match self.settle_entries(open, some).await {
