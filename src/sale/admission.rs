@@ -191,7 +191,7 @@ impl Batcher {
                 .collect();
             counter!("rushline_orders_admitted_total").increment(orders.len() as u64);
             sale.backlog.fetch_add(orders.len() as u64, Ordering::Relaxed);
-            let entry = Arc::new(Entry { id, orders });
+            let entry = Arc::new(Entry::new(id, orders, started, &sale.limits));
             let jobs =
                 (0..entry.orders.len() as u16).map(|index| Job { entry: entry.clone(), index, attempts: 0 }).collect();
             self.delivery.accept(entry.clone(), jobs);

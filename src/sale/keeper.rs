@@ -55,7 +55,6 @@ struct Held {
     written: Vec<u8>,
     /// Orders that ended and are not written yet.
     ended: Vec<EndedOrder>,
-    since: Instant,
     /// Somebody waits for one of its orders: no lingering.
     urgent: bool,
     queued: bool,
@@ -132,10 +131,7 @@ impl Keeper {
             }
             for message in messages.drain(..) {
                 match message {
-                    Message::Accepted(entry) => {
-                        let outcome = vec![b'.'; entry.orders.len()];
-                        self.hold(entry, outcome);
-                    }
+                    Message::Accepted(entry) => self.accepted(entry),
                     Message::TakenOver { entry, outcome, jobs } => self.take_over(entry, outcome, jobs),
                     Message::Answered(job, verdict) => self.answered(job, verdict),
                     Message::HandOver(done) => {
@@ -164,15 +160,19 @@ impl Keeper {
         at
     }
 
+    fn accepted(&mut self, entry: Arc<Entry>) {
+        if self.held.contains_key(&entry.id) {
+            // Our own sweep was quicker than the answer to its admission.
+            entry.lose();
+            self.sale.backlog.fetch_sub(entry.orders.len() as u64, Ordering::Relaxed);
+            return;
+        }
+        let outcome = vec![b'.'; entry.orders.len()];
+        self.hold(entry, outcome);
+    }
+
     fn hold(&mut self, entry: Arc<Entry>, written: Vec<u8>) {
-        let held = Held {
-            entry: entry.clone(),
-            written,
-            ended: Vec::new(),
-            since: Instant::now(),
-            urgent: false,
-            queued: false,
-        };
+        let held = Held { entry: entry.clone(), written, ended: Vec::new(), urgent: false, queued: false };
         self.held.insert(entry.id, held);
     }
 
@@ -191,6 +191,11 @@ impl Keeper {
 
     fn answered(&mut self, job: Job, verdict: Verdict) {
         let Some(held) = self.held.get_mut(&job.entry.id) else { return }; // another node has it now
+        // An order must be counted once: not again for a call made before the entry was lost and won back, nor when
+        // another node's end of it is written already.
+        if !Arc::ptr_eq(&held.entry, &job.entry) || held.written[usize::from(job.index)] != b'.' {
+            return;
+        }
         let address = job.address();
         let (created, message) = match verdict {
             Verdict::Created => (true, None),
@@ -228,7 +233,7 @@ impl Keeper {
         let mut jobs = Vec::new();
         while self.due.peek().is_some_and(|due| due.0 <= now) {
             let job = self.due.pop().expect("peeked").1;
-            if self.held.contains_key(&job.entry.id) {
+            if !job.entry.is_lost() && self.held.contains_key(&job.entry.id) {
                 jobs.push(job);
             }
         }
@@ -400,6 +405,7 @@ impl Keeper {
     /// This entry is another node's, or nobody's any more.
     fn let_go(&mut self, id: EntryId) {
         if let Some(held) = self.held.remove(&id) {
+            held.entry.lose();
             let open = held.written.iter().filter(|code| **code == b'.').count();
             self.sale.backlog.fetch_sub(open as u64, Ordering::Relaxed);
             for index in 0..held.entry.orders.len() {
@@ -412,11 +418,15 @@ impl Keeper {
     async fn renew(&mut self) {
         let started = Instant::now();
         let third = self.sale.limits.lease / 3;
+        // Younger ones can wait for the next time: then they are half a lease old at most.
         let old: Vec<EntryId> =
-            self.held.values().filter(|held| held.since.elapsed() >= third / 2).map(|held| held.entry.id).collect();
+            self.held.values().filter(|held| held.entry.age() >= third / 2).map(|held| held.entry.id).collect();
         for some in old.chunks(RENEW_MAX) {
             match self.redis.renew(&mut self.lane, &self.sale.keys, &self.node, some).await {
                 Ok(lost) => {
+                    for held in some.iter().filter(|id| !lost.contains(id)).filter_map(|id| self.held.get(id)) {
+                        held.entry.renewed(started, &self.sale.limits);
+                    }
                     for id in lost {
                         // Ended entries are no longer pending either; only one that is open was taken from us.
                         tracing::warn!(sale = %self.sale.name, entry = %id, "the lease of an entry ran out; another node has it");
@@ -430,8 +440,6 @@ impl Keeper {
                 }
             }
         }
-        // Entries too young to be renewed were claimed less than a third of the lease ago.
-        self.delivery.leased(started, third * 2);
         self.renew_at = started + third;
     }
 

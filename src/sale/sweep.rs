@@ -12,6 +12,7 @@ use crate::store::orders::Address;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Entries taken over by one command: bounds its reply.
 const TAKE_OVER_MAX: usize = 50;
@@ -58,6 +59,7 @@ impl Node {
         let sale = &open.sale;
         let mut cursor = "0-0".to_owned();
         while sale.backlog.load(Ordering::Relaxed) < sale.limits.backlog_max {
+            let claimed = Instant::now();
             let (entries, next) =
                 self.redis.take_over(&sale.keys, &self.name, sale.limits.lease, &cursor, TAKE_OVER_MAX).await?;
             if !entries.is_empty() {
@@ -65,7 +67,7 @@ impl Node {
                 tracing::info!(sale = %sale.name, entries = entries.len(), "taking over entries whose node went silent");
             }
             for entry in entries {
-                self.resume(open, entry).await?;
+                self.resume(open, entry, claimed).await?;
             }
             if next == "0-0" {
                 break;
@@ -83,15 +85,14 @@ impl Node {
             _ => self.redis.promise().wait_for(class).map_err(store::Error::NotDurable)?,
         };
         let mut lane = self.redis.own_lane()?;
-        // WAIT and WAITAOF count this connection's own writes; all earlier ones come before it in the stream.
-        let _: i64 =
-            redis::cmd("HINCRBY").arg(&open.sale.keys.sale).arg("takeovers").arg(1).query_async(&mut lane).await?;
+        self.redis.touch_sale(&mut lane, &open.sale.keys).await?;
         store::orders::wait_until_durable(&mut lane, wait, open.sale.limits.patience).await
     }
 
-    async fn resume(&self, open: &Open, found: store::orders::Entry) -> Result<(), store::Error> {
+    async fn resume(&self, open: &Open, found: store::orders::Entry, claimed: Instant) -> Result<(), store::Error> {
         let outcome = found.outcome;
-        let entry = Arc::new(Entry { id: found.id, orders: found.frames.into_iter().map(Order::from).collect() });
+        let orders = found.frames.into_iter().map(Order::from).collect();
+        let entry = Arc::new(Entry::new(found.id, orders, claimed, &open.sale.limits));
         let addresses: Vec<Address> = (0..entry.orders.len() as u16)
             .filter(|index| outcome.as_bytes().get(usize::from(*index)) == Some(&b'.'))
             .map(|index| Address { entry: entry.id, index })

@@ -35,6 +35,7 @@ mod registry {
         order_finish,
         order_retry,
         sale_create,
+        sale_touch,
         sale_update,
         stock_add,
     );

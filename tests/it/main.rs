@@ -6,6 +6,8 @@ mod http;
 mod properties;
 mod readme;
 mod records;
+mod redis_faults;
 mod stock;
 mod support;
 mod tidy;
+mod two_nodes;
