@@ -2,6 +2,9 @@
 //! `tests/servers/install.sh` gets the servers; each test starts its own on a free port in a temporary directory.
 
 mod crash;
+mod durability;
+mod full_and_down;
+mod ledger;
 mod records;
 mod redis_faults;
 mod support;
