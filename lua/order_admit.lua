@@ -5,7 +5,8 @@ Why      stock, the buyer's limit, the replay of an earlier answer and the two-p
          two buyers see the last unit, or a unit is taken for an order that nobody will ever make.
 KEYS[1]  sale hash: status, opens_ms, closes_ms, limit, version
 KEYS[2]  stock hash: <sku>:available, <sku>:reserved (units)
-KEYS[3]  requests hash: digest of the idempotency key -> body digest (8 bytes) .. <entry id>.<index>
+KEYS[3]  requests hash: digest of the idempotency key -> body digest (8 bytes), address (12 bytes: entry id as u48 ms
+         and u32 sequence, u16 index). Packed, because it is kept for every order of the sale
 KEYS[4]  buyers hash: buyer -> units held or bought
 KEYS[5]  intake stream: one entry = this batch's admitted orders
 KEYS[6]  outcome hash: entry id -> one character an order, '.' = not ended
@@ -16,10 +17,11 @@ ARGV[4]  items, packed: for each request a byte (how many), then for each item u
 ARGV[5]  '1' if a batch of nothing but replays must still write, so that WAIT has something to wait for; else '0'
 ARGV[6..] m SKUs, then n key digests ('' = no key), n body digests, n buyers, n frames (what the entry keeps)
 Slot     {sale/partition}, all keys
-Returns  {codes, entry id or '', settings version, address of the 1st replay, of the 2nd, …}
+Returns  {codes, entry id or '', settings version, address (12 bytes) of the 1st replay, of the 2nd, …}
          codes, one letter a request: A admitted (its index in the entry: how many A came before), R replayed,
          K key reused, N not open, P paused, C closed, U unknown SKU, L limit reached, S sold out
 Errors   NOSALE: there is no such sale (a caller's mistake, not an outcome)
+         NOCOUNT: the version is missing or no number; NOGROUP: the stream has no group (a foreign hand)
 Cost     O(n) with a dozen commands a batch; a losing request costs its two look-ups and writes nothing
 ]]
 local node, n, m = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -33,6 +35,7 @@ if not sale[1] then return redis.error_reply('NOSALE ' .. KEYS[1]) end
 local time = redis.call('TIME')  -- one clock for all nodes: nobody opens a sale early
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local limit = tonumber(sale[4])
+if not string.find(sale[5] or '', '^%d+$') then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' version') end
 local closed_code
 if sale[1] == 'closed' or now_ms >= tonumber(sale[3]) then closed_code = 'C'
 elseif sale[1] == 'paused' then closed_code = 'P'
@@ -51,47 +54,53 @@ end
 local earlier = redis.call('HMGET', KEYS[3], unpack(ARGV, keys + 1, keys + n))
 local held = redis.call('HMGET', KEYS[4], unpack(ARGV, buyers + 1, buyers + n))
 
+local byte, sub, pack, unpack_item = string.byte, string.sub, struct.pack, struct.unpack
 local codes, replays, written = {}, {}, {}
 local fresh, units_of = {}, {}  -- what this batch itself has decided so far
+local requests_new, indexes = {}, {}
+local item_sku, item_quantity = {}, {}
 local winners, at = 0, 1
-local requests_new, buyers_new = {}, {}
 for i = 1, n do
-  local key, buyer = ARGV[keys + i], ARGV[buyers + i]
+  local key = ARGV[keys + i]
+  local count = byte(items, at)
   local first = at + 1
-  at = first + 6 * string.byte(items, at)
+  at = first + 6 * count
   local replay = key ~= '' and (fresh[key] or earlier[i])
   if replay then  -- before the window and the stock: whoever won hears so, also after sell-out
-    if string.sub(replay, 1, 8) ~= ARGV[digests + i] then
-      codes[i] = 'K'
-    else
+    if sub(replay, 1, 8) == ARGV[digests + i] then
       codes[i] = 'R'
-      replays[#replays + 1] = string.sub(replay, 9)
+      replays[#replays + 1] = sub(replay, 9)
+    else
+      codes[i] = 'K'
     end
   elseif closed_code then
     codes[i] = closed_code
   else
-    local units, code = 0, 'A'
-    for j = first, at - 1, 6 do
-      local sku, quantity = struct.unpack('>HI4', items, j)
+    local buyer, units, code = ARGV[buyers + i], 0, 'A'
+    for k = 1, count do
+      local sku, quantity = unpack_item('>HI4', items, first + 6 * (k - 1))
+      item_sku[k], item_quantity[k] = sku, quantity
       units = units + quantity
       if not available[sku] then code = 'U' break end
       if available[sku] < quantity then code = 'S' end
     end
     local total = (units_of[buyer] or tonumber(held[i]) or 0) + units
-    if code ~= 'U' and limit > 0 and total > limit then code = 'L' end
+    if limit > 0 and total > limit and code ~= 'U' then code = 'L' end
     codes[i] = code
     if code == 'A' then
-      for j = first, at - 1, 6 do
-        local sku, quantity = struct.unpack('>HI4', items, j)
+      for k = 1, count do
+        local sku, quantity = item_sku[k], item_quantity[k]
         available[sku] = available[sku] - quantity
         reserved[sku] = reserved[sku] + quantity
       end
       units_of[buyer] = total
       if key ~= '' then
         -- The entry's id is not known yet: the index stands alone until the entry is written.
-        fresh[key] = ARGV[digests + i] .. winners
+        local index = pack('>H', winners)
+        indexes[#indexes + 1] = index
         requests_new[#requests_new + 1] = key
-        requests_new[#requests_new + 1] = fresh[key]
+        requests_new[#requests_new + 1] = ARGV[digests + i]
+        fresh[key] = ARGV[digests + i] .. index
       end
       winners = winners + 1
       written[winners] = ARGV[frames + i]
@@ -99,19 +108,22 @@ for i = 1, n do
   end
 end
 
-local id = ''
+local id, id_packed = '', ''
 if winners > 0 then
+  -- Of a wrong type, or without its group, they must fail here; the other keys were read above.
+  redis.call('XPENDING', KEYS[5], 'delivery', '-', '-', 1)
+  redis.call('HLEN', KEYS[6])
   -- Checks end here, writes begin: a script has no rollback.
   id = redis.call('XADD', KEYS[5], '*', 'v1', table.concat(written))
   redis.call('XCLAIM', KEYS[5], 'delivery', node, 0, id, 'FORCE', 'JUSTID')
   redis.call('HSET', KEYS[6], id, string.rep('.', winners))
-  if #requests_new > 0 then
-    for i = 2, #requests_new, 2 do
-      local request = requests_new[i]
-      requests_new[i] = string.sub(request, 1, 8) .. id .. '.' .. string.sub(request, 9)
-    end
+  local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
+  id_packed = pack('>I6I4', tonumber(ms), tonumber(sequence))
+  if #indexes > 0 then
+    for k = 1, #indexes do requests_new[2 * k] = requests_new[2 * k] .. id_packed .. indexes[k] end
     redis.call('HSET', KEYS[3], unpack(requests_new))
   end
+  local buyers_new = {}
   for buyer, total in pairs(units_of) do
     buyers_new[#buyers_new + 1] = buyer
     buyers_new[#buyers_new + 1] = total
@@ -132,7 +144,6 @@ elseif must_write and #replays > 0 then
 end
 local reply = { table.concat(codes), id, sale[5] }
 for i, replay in ipairs(replays) do
-  -- A replay of this very batch carries its index alone.
-  reply[3 + i] = string.find(replay, '.', 1, true) and replay or (id .. '.' .. replay)
+  reply[3 + i] = #replay == 2 and id_packed .. replay or replay  -- two bytes: an order of this very batch
 end
 return reply

@@ -28,7 +28,7 @@ local stock = redis.call('HMGET', KEYS[2], sku .. ':loaded', sku .. ':available'
 local known = stock[1] and true or false
 if not known and units <= 0 then return { 'NOSKU' } end
 local loaded, available = tonumber(stock[1] or 0), tonumber(stock[2] or 0)
-local changed = math.max(units, -available)
+local changed = math.max(units, -available) + 0  -- + 0: of nothing available Lua makes -0, which Redis does not count
 if loaded + changed > tonumber(ARGV[4]) then return { 'TOOMANY' } end
 -- Checks end here, writes begin.
 redis.call('HSET', KEYS[3], request, string.format('%s %s %.0f', sku, ARGV[3], changed))

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use crate::http::Api;
 
-/// How often the server is asked whether all is settled; it has nothing to await.
+/// How long one audit waits for the sale to settle before it says how far it is.
+const WAIT_MS: u64 = 5_000;
+/// Pause between two audits, should the server not wait.
 const POLL: Duration = Duration::from_millis(100);
 
 /// `GET /v1/sales/{sale}/audit`.
@@ -27,6 +29,9 @@ pub struct Audit {
     pub missing: Vec<String>,
     #[serde(default)]
     pub extra: Vec<String>,
+    /// What the server could not check.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,8 +56,9 @@ impl Audit {
     pub async fn settled(api: Api, sale: &str, time_max: Duration) -> anyhow::Result<Self> {
         let deadline = Instant::now() + time_max;
         loop {
-            let answer = api.expect("GET", &format!("/v1/sales/{sale}/audit"), None).await?;
-            let audit: Self = serde_json::from_value(answer)?;
+            let answer = api.expect("GET", &format!("/v1/sales/{sale}/audit?wait_ms={WAIT_MS}"), None).await?;
+            let audit: Self =
+                serde_json::from_value(answer).context("the audit is not of the form that was promised")?;
             if audit.settled {
                 return Ok(audit);
             }
@@ -90,6 +96,7 @@ impl Audit {
         }
         equal("orders missing at the order service".into(), signed(self.missing.len() as u64), 0);
         equal("orders only at the order service".into(), signed(self.extra.len() as u64), 0);
+        faults.extend(self.problems.iter().map(|problem| format!("the audit says: {problem}")));
         faults
     }
 

@@ -125,6 +125,7 @@ async fn sell(settings: &Settings, rushline: &Path, started: &mut Vec<Process>) 
         "order_endpoint": {
             "url": format!("http://{}/orders", shop.address),
             "count_url": format!("http://{}/count", shop.address),
+            "list_url": format!("http://{}/gids", shop.address),
             "timeout_ms": 3000,
             "max_concurrency": 64,
             "mode": "single",
@@ -158,6 +159,7 @@ async fn sell(settings: &Settings, rushline: &Path, started: &mut Vec<Process>) 
     let at_service = list_gids(shop).await?;
     let refused_by_service = compare(server, &book, &at_service).await?;
 
+    let sale = server.expect("GET", &format!("/v1/sales/{SALE}"), None).await.unwrap_or(Value::Null);
     let book = book.borrow();
     let mut faults = book.faults_named.clone();
     if book.faults > faults.len() as u64 {
@@ -168,7 +170,6 @@ async fn sell(settings: &Settings, rushline: &Path, started: &mut Vec<Process>) 
     if sold > i64::from(settings.units) {
         faults.push(format!("oversold: {sold} of {} units", settings.units));
     }
-    let sale = server.expect("GET", &format!("/v1/sales/{SALE}"), None).await.unwrap_or(Value::Null);
     let timing = Timing { selling, settled };
     Ok(Report::new(&book, audit, sale, timing, asked_again, refused_by_service, faults))
 }

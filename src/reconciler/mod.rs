@@ -141,11 +141,14 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Works through notices: new ones (`>`), or from `0` on those that this node was given and still owes.
     async fn drain(&self, open: &Open, from: &str) -> Result<(), Error> {
+        let mut from = from.to_owned();
         loop {
-            let notices = self.node.redis.notices(&open.sale.keys, &self.node.name, from, NOTICES_MAX).await?;
-            if notices.is_empty() {
-                return Ok(());
+            let notices = self.node.redis.notices(&open.sale.keys, &self.node.name, &from, NOTICES_MAX).await?;
+            let Some(last) = notices.last() else { return Ok(()) };
+            if from != ">" {
+                from = last.id.to_string(); // an owed notice that stays owed must not be read for ever
             }
             self.settle(open, &notices).await?;
         }
@@ -155,35 +158,45 @@ impl Reconciler {
     async fn settle(&self, open: &Open, notices: &[Notice]) -> Result<(), Error> {
         let finished: Vec<(EntryId, u64)> =
             notices.iter().flat_map(|notice| notice.entries.iter().map(|entry| (*entry, notice.id.ms))).collect();
+        let mut stuck = false;
+        for some in finished.chunks(ENTRIES_MAX) {
+            match self.settle_entries(open, some).await {
+                // One order that its database does not take must not hold up all others; it stays in Redis.
+                Err(Error::Sink(error @ sink::Error::Refused { .. })) => {
+                    counter!("rushline_records_errors_total").increment(1);
+                    tracing::error!(sale = %open.sale.name, %error, "a finished order is refused by the records; its batch stays in Redis");
+                    stuck = true;
+                }
+                other => other?,
+            }
+        }
+        if !stuck {
+            let notices: Vec<EntryId> = notices.iter().map(|notice| notice.id).collect();
+            self.node.redis.drained(&open.sale.keys, &notices, &[], &[]).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_entries(&self, open: &Open, finished: &[(EntryId, u64)]) -> Result<(), Error> {
         let sink = self.records.sink().await?;
         let keys = &open.sale.keys;
-        let notices: Vec<EntryId> = notices.iter().map(|notice| notice.id).collect();
-        let mut rest = finished.len();
-        for some in finished.chunks(ENTRIES_MAX) {
-            let ids: Vec<EntryId> = some.iter().map(|(id, _)| *id).collect();
-            let entries = self.node.redis.entries(keys, &ids).await?;
-            let details = self.details(open, &entries).await?;
-            let finished_ms: HashMap<EntryId, u64> = some.iter().copied().collect();
-            let records = records(open, &entries, &details, &finished_ms);
-            crash::point("drain.before_write");
-            let started = tokio::time::Instant::now();
-            for batch in records.chunks(self.batch_max) {
-                sink.write(batch).await?;
-            }
-            histogram!("rushline_records_write_seconds").record(started.elapsed());
-            counter!("rushline_records_written_total").increment(records.len() as u64);
-            let with_detail: Vec<Address> = details.keys().copied().collect();
-            let sold: Vec<(EntryId, HashMap<&str, u64>)> =
-                entries.iter().map(|entry| (entry.id, sold(entry))).collect();
-            crash::point("drain.after_write");
-            rest -= some.len();
-            let done = if rest == 0 { &notices[..] } else { &[] };
-            self.node.redis.drained(keys, done, &sold, &with_detail).await?;
-            crash::point("drain.after_forget");
+        let ids: Vec<EntryId> = finished.iter().map(|(id, _)| *id).collect();
+        let entries = self.node.redis.entries(keys, &ids).await?;
+        let details = self.details(open, &entries).await?;
+        let finished_ms: HashMap<EntryId, u64> = finished.iter().copied().collect();
+        let records = records(open, &entries, &details, &finished_ms);
+        crash::point("drain.before_write");
+        let started = tokio::time::Instant::now();
+        for batch in records.chunks(self.batch_max) {
+            sink.write(batch).await?;
         }
-        if finished.is_empty() {
-            self.node.redis.drained(keys, &notices, &[], &[]).await?;
-        }
+        histogram!("rushline_records_write_seconds").record(started.elapsed());
+        counter!("rushline_records_written_total").increment(records.len() as u64);
+        crash::point("drain.after_write");
+        let with_detail: Vec<Address> = details.keys().copied().collect();
+        let sold: Vec<(EntryId, HashMap<&str, u64>)> = entries.iter().map(|entry| (entry.id, sold(entry))).collect();
+        self.node.redis.drained(keys, &[], &sold, &with_detail).await?;
+        crash::point("drain.after_forget");
         Ok(())
     }
 

@@ -34,6 +34,8 @@ const TALLY_WAIT_MAX: Duration = Duration::from_secs(60);
 const CALL_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The server's code for a document whose `_id` is there already.
 const DUPLICATE_KEY: i32 = 11000;
+/// Its codes for a document that it will never take: by a unique index, by a validator, by size.
+const REFUSALS: [i32; 3] = [DUPLICATE_KEY, 121, 10334];
 
 /// Records in MongoDB.
 #[derive(Clone)]
@@ -61,6 +63,13 @@ struct Document {
 struct DocumentItem {
     sku: String,
     quantity: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct StatusCount {
+    #[serde(rename = "_id")]
+    status: String,
+    count: i64,
 }
 
 impl Mongo {
@@ -101,8 +110,15 @@ impl Mongo {
         let unordered = InsertManyOptions::builder().ordered(false).build();
         let insert = async { self.orders.insert_many(&documents).with_options(unordered).await.map(|_| ()) };
         match within(ANSWER_WAIT_MAX, insert).await {
-            Err(error) if only_duplicates(&error) => Ok(()),
-            answer => answer.map_err(Error::from),
+            Err(error) => match judge(&error) {
+                Verdict::AllThere => Ok(()),
+                Verdict::Refused { index, reason } => {
+                    let gid = documents.get(index).map_or_else(String::new, |document| document.gid.clone());
+                    Err(Error::Refused { gid, reason })
+                }
+                Verdict::Failed => Err(error.into()),
+            },
+            Ok(()) => Ok(()),
         }
     }
 
@@ -128,11 +144,18 @@ impl Mongo {
 
     pub async fn tally(&self, sale: &SaleName) -> Result<Tally, Error> {
         let (first, end) = range(sale);
-        let count = async |status: Status| {
-            let of_sale = doc! { "_id": { "$gt": &first, "$lt": &end }, "status": status.as_str() };
-            within(TALLY_WAIT_MAX, async { self.orders.count_documents(of_sale).await }).await
+        let steps = [
+            doc! { "$match": { "_id": { "$gt": first, "$lt": end } } },
+            doc! { "$group": { "_id": "$status", "count": { "$sum": 1_i64 } } },
+        ];
+        let count =
+            async { self.orders.aggregate(steps).with_type::<StatusCount>().await?.try_collect::<Vec<_>>().await };
+        let counts = within(TALLY_WAIT_MAX, count).await?;
+        let count = |status: Status| {
+            let found = counts.iter().find(|count| count.status == status.as_str());
+            found.map_or(0, |count| u64::try_from(count.count).unwrap_or(0))
         };
-        Ok(Tally { succeed: count(Status::Succeed).await?, failed: count(Status::Failed).await? })
+        Ok(Tally { succeed: count(Status::Succeed), failed: count(Status::Failed) })
     }
 }
 
@@ -147,15 +170,32 @@ async fn within<T>(
     })
 }
 
-/// Whether all that went wrong is that some documents are there already. Their durability is waited for all the same:
-/// the server holds its answer until everything up to now has reached the majority.
-fn only_duplicates(error: &mongodb::error::Error) -> bool {
-    let ErrorKind::InsertMany(insert) = error.kind.as_ref() else { return false };
-    let writes = insert.write_errors.as_deref().unwrap_or_default();
-    // By `_id`: a unique index that somebody added to the collection is a fault, and not a record written before.
-    insert.write_concern_error.is_none()
-        && !writes.is_empty()
-        && writes.iter().all(|e| e.code == DUPLICATE_KEY && e.message.contains("index: _id_ "))
+/// What an error of `insert_many` means for the batch.
+enum Verdict {
+    /// All that went wrong is that some documents are there already. Their durability was waited for all the same: the
+    /// server holds its answer until everything up to now has reached the majority.
+    AllThere,
+    /// The server took the others, and this one not: a validator, a unique index, a document that is too large.
+    Refused { index: usize, reason: String },
+    /// Nothing is known about any of them.
+    Failed,
+}
+
+fn judge(error: &mongodb::error::Error) -> Verdict {
+    let ErrorKind::InsertMany(insert) = error.kind.as_ref() else { return Verdict::Failed };
+    let Some(writes) = insert.write_errors.as_deref().filter(|_| insert.write_concern_error.is_none()) else {
+        return Verdict::Failed;
+    };
+    // By `_id`: a unique index that somebody added to the collection is a rule of theirs, and not a record written before.
+    let there = |code: i32, message: &str| code == DUPLICATE_KEY && message.contains("index: _id_ ");
+    match writes.iter().find(|write| !there(write.code, &write.message)) {
+        None if writes.is_empty() => Verdict::Failed,
+        None => Verdict::AllThere,
+        Some(write) if REFUSALS.contains(&write.code) => {
+            Verdict::Refused { index: write.index, reason: format!("{} ({})", write.message, write.code) }
+        }
+        Some(_) => Verdict::Failed,
+    }
 }
 
 fn date(ms: u64) -> DateTime {

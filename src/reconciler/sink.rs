@@ -20,6 +20,10 @@ pub enum Error {
     Sql(#[from] sqlx::Error),
     #[error("records in MongoDB: {0}")]
     Mongo(#[from] mongodb::error::Error),
+    /// The database took all records but this one (or some like it), by a rule that is not rushline's: a constraint,
+    /// trigger or validator that somebody added. It will not pass until the rule goes; the others are written.
+    #[error("record {gid} is refused by the database: {reason}")]
+    Refused { gid: String, reason: String },
     /// A row that this program did not write, or wrote in a form it no longer reads.
     #[error("record {gid} cannot be read: {problem}")]
     Malformed { gid: String, problem: String },

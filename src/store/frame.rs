@@ -1,11 +1,12 @@
 //! The form of an order inside its batch's stream entry (field `v1`): frames, one after the other.
 //!
 //! ```text
-//! frame   = length of the rest u32 · flags u8 · buyer · count u8 · count items · [traceparent] · payload (the rest)
-//! buyer, traceparent = length u8 · bytes        item = sku (length u8 · bytes) · quantity u32
-//! flags   = 1: there is a traceparent; 2: there is a payload
+//! frame = length of the rest · flags u8 · buyer · count u8 · count items · [traceparent] · payload (the rest)
+//! buyer, traceparent = length u8 · bytes        item = sku (length u8 · bytes) · quantity
+//! flags = 1: there is a traceparent; 2: there is a payload
 //! ```
-//! All numbers are big-endian. The payload is written to Redis once in its life, here. Another form gets another field
+//! Length and quantity take as many bytes as they need: seven bits in each, the low ones first, and the eighth says
+//! that more follow. The payload is written to Redis once in its life, here. Another form gets another field
 //! name (`v2`), so that an older program leaves alone what it cannot read.
 
 use crate::domain::ids::{Buyer, Sku};
@@ -26,30 +27,45 @@ pub struct Frame {
 
 /// Appends the frame of `order` to `out`.
 pub fn encode(order: &Order, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(&[0; 4]);
-    let mut flags = 0;
-    if order.traceparent.is_some() {
-        flags |= HAS_TRACEPARENT;
-    }
-    if order.payload.is_some() {
-        flags |= HAS_PAYLOAD;
-    }
-    out.push(flags);
-    put_short(out, order.buyer.as_str());
-    out.push(u8::try_from(order.items.len()).expect("an order has at most ITEMS_MAX items"));
+    let payload = order.payload.as_ref().map(|payload| payload.get());
+    let mut head = Vec::with_capacity(64);
+    let flags =
+        if order.traceparent.is_some() { HAS_TRACEPARENT } else { 0 } | if payload.is_some() { HAS_PAYLOAD } else { 0 };
+    head.push(flags);
+    put_short(&mut head, order.buyer.as_str());
+    head.push(u8::try_from(order.items.len()).expect("an order has at most ITEMS_MAX items"));
     for item in &order.items {
-        put_short(out, item.sku.as_str());
-        out.extend_from_slice(&item.quantity.to_be_bytes());
+        put_short(&mut head, item.sku.as_str());
+        put_number(&mut head, item.quantity);
     }
     if let Some(traceparent) = &order.traceparent {
-        put_short(out, traceparent);
+        put_short(&mut head, traceparent);
     }
-    if let Some(payload) = &order.payload {
-        out.extend_from_slice(payload.get().as_bytes());
+    let payload = payload.unwrap_or_default().as_bytes();
+    put_number(out, u32::try_from(head.len() + payload.len()).expect("a body is bounded far below 4 GiB"));
+    out.extend_from_slice(&head);
+    out.extend_from_slice(payload);
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: u32) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
     }
-    let length = u32::try_from(out.len() - start - 4).expect("a body is bounded far below 4 GiB");
-    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    out.push(number as u8);
+}
+
+fn take_number(bytes: &mut &[u8]) -> Option<u32> {
+    let mut number: u32 = 0;
+    for shift in (0..35).step_by(7) {
+        let byte = take(bytes, 1)?[0];
+        let part = u32::from(byte & 0x7f);
+        number |= part.checked_shl(shift).filter(|shifted| shifted >> shift == part)?;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
 }
 
 fn put_short(out: &mut Vec<u8>, text: &str) {
@@ -61,7 +77,7 @@ fn put_short(out: &mut Vec<u8>, text: &str) {
 pub fn decode_all(mut bytes: &[u8]) -> Option<Vec<Frame>> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
-        let length = u32::from_be_bytes(take(&mut bytes, 4)?.try_into().ok()?) as usize;
+        let length = take_number(&mut bytes)? as usize;
         frames.push(decode(take(&mut bytes, length)?)?);
     }
     Some(frames)
@@ -74,7 +90,7 @@ fn decode(mut bytes: &[u8]) -> Option<Frame> {
     let mut items = Vec::with_capacity(count.into());
     for _ in 0..count {
         let sku = Sku::parse(take_short(&mut bytes)?).ok()?;
-        let quantity = u32::from_be_bytes(take(&mut bytes, 4)?.try_into().ok()?);
+        let quantity = take_number(&mut bytes)?;
         items.push(Item { sku, quantity });
     }
     let traceparent = if flags & HAS_TRACEPARENT != 0 { Some(take_short(&mut bytes)?.to_owned()) } else { None };

@@ -58,7 +58,8 @@ pub enum Decision {
 pub struct Prepared {
     pub order: Order,
     frame: Vec<u8>,
-    /// 128 bits of SHA-256 of the idempotency key; empty without one.
+    /// 96 bits of SHA-256 of the idempotency key; empty without one. Kept for every order of the sale, so no longer
+    /// than needed: to meet another's key by chance takes 2^48 orders, and nobody can aim at one.
     key_digest: Vec<u8>,
     /// 64 bits of SHA-256 over buyer, items and payload.
     body_digest: [u8; 8],
@@ -70,7 +71,7 @@ impl Prepared {
         frame::encode(&order, &mut frame);
         let (mut key_digest, mut body_digest) = (Vec::new(), [0; 8]);
         if let Some(key) = &order.key {
-            key_digest.extend_from_slice(&Sha256::digest(key.as_str().as_bytes())[..16]);
+            key_digest.extend_from_slice(&Sha256::digest(key.as_str().as_bytes())[..12]);
             // The trace context may differ between two tries of one request; all else may not.
             let mut hash = Sha256::new();
             hash.update(order.buyer.as_str().as_bytes());
@@ -517,7 +518,7 @@ fn read_decisions(reply: &Value, requests: usize) -> Option<Admitted> {
                 index += 1;
                 Decision::Admitted(Address { entry: entry?, index: index - 1 })
             }
-            b'R' => Decision::Replayed(text(replays.next()?)?.parse().ok()?),
+            b'R' => Decision::Replayed(read_address(replays.next()?)?),
             b'K' => Decision::KeyReused,
             b'N' => Decision::NotOpen,
             b'P' => Decision::Paused,
@@ -529,6 +530,15 @@ fn read_decisions(reply: &Value, requests: usize) -> Option<Admitted> {
         });
     }
     (decisions.len() == requests).then_some(Admitted { decisions, entry, version })
+}
+
+/// An address as the ledger keeps it: u48 ms, u32 sequence, u16 index.
+fn read_address(value: &Value) -> Option<Address> {
+    let Value::BulkString(bytes) = value else { return None };
+    let packed: [u8; 12] = bytes.as_slice().try_into().ok()?;
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let entry = EntryId { ms: number(&packed[..6]), seq: number(&packed[6..10]) };
+    Some(Address { entry, index: number(&packed[10..]) as u16 })
 }
 
 /// Stream entries of the intake: `[[id, ['v1', frames]], …]`.

@@ -6,20 +6,19 @@
 mod figures;
 mod lab;
 mod load;
+mod summary;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
-use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::http::Api;
 use crate::processes::{Process, fresh_directory, sibling};
 use lab::{Class, Lab, Mode, Plan};
 use load::Load;
+use summary::{Figure, Summary};
 
 /// Requests of one floor measurement: about two seconds.
 const FLOOR_REQUESTS: u64 = 200_000;
@@ -49,64 +48,11 @@ pub struct Settings {
     #[arg(long)]
     rushline: Option<PathBuf>,
     /// Redis's program.
-    #[arg(long, env = "RUSHLINE_REDIS_SERVER", default_value = "redis-server")]
+    #[arg(long, env = "REDIS_SERVER", default_value = "redis-server")]
     redis_server: PathBuf,
     /// Directory of data, logs and summary; its old content goes.
     #[arg(long, default_value = "target/bench")]
     directory: PathBuf,
-}
-
-/// What a figure is to be.
-#[derive(Debug, Clone, Copy)]
-pub enum Goal {
-    /// At least this part of the floor.
-    OfFloor(f64),
-    AtLeast(f64),
-    AtMost(f64),
-    /// Between minus this and plus this.
-    Within(f64),
-}
-
-/// One measured number.
-#[derive(Debug)]
-pub struct Figure {
-    pub name: String,
-    pub value: f64,
-    pub unit: &'static str,
-    pub goal: Goal,
-    pub detail: String,
-}
-
-impl Figure {
-    /// Only a rate has a ratio to the floor.
-    fn ratio(&self, floor: f64) -> Option<f64> {
-        (self.unit == "orders/s").then(|| self.value / floor)
-    }
-
-    fn holds(&self, floor: f64) -> bool {
-        match self.goal {
-            Goal::OfFloor(part) => self.value >= part * floor,
-            Goal::AtLeast(least) => self.value >= least,
-            Goal::AtMost(most) => self.value <= most,
-            Goal::Within(most) => self.value.abs() <= most,
-        }
-    }
-
-    fn goal_text(&self) -> String {
-        match self.goal {
-            Goal::OfFloor(part) => format!("≥ {part} B"),
-            Goal::AtLeast(least) => format!("≥ {least:.0} {}", self.unit),
-            Goal::AtMost(most) => format!("≤ {most} {}", self.unit),
-            Goal::Within(most) => format!("± {most} {}", self.unit),
-        }
-    }
-
-    fn to_json(&self, floor: f64) -> Value {
-        json!({
-            "name": self.name, "value": self.value, "unit": self.unit, "ratio_to_floor": self.ratio(floor),
-            "goal": self.goal_text(), "holds": self.holds(floor), "detail": self.detail,
-        })
-    }
 }
 
 /// What all figures share.
@@ -182,7 +128,8 @@ impl Bench {
     fn floor_per_s(&self) -> f64 {
         let mut floors = self.floors.clone();
         floors.sort_by(f64::total_cmp);
-        floors.get(floors.len() / 2).copied().unwrap_or(f64::NAN)
+        let middle = |at: usize| floors.get(at).copied().unwrap_or(f64::NAN);
+        (middle(floors.len().saturating_sub(1) / 2) + middle(floors.len() / 2)) / 2.0
     }
 
     /// Measures one part after the other into `figures`, the floor between them.
@@ -211,19 +158,6 @@ impl Bench {
             self.measure_floor().await?;
         }
         Ok(())
-    }
-
-    fn summary(&self, figures: &[Figure], commit: &str) -> Value {
-        let floor = self.floor_per_s();
-        json!({
-            "date": jiff::Timestamp::now().to_string(),
-            "commit": commit,
-            "machine": machine(&self.redis_version),
-            "floor_requests_per_s": floor,
-            "floors": self.floors,
-            "quick": self.settings.quick,
-            "figures": figures.iter().map(|figure| figure.to_json(floor)).collect::<Vec<_>>(),
-        })
     }
 }
 
@@ -294,70 +228,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let closed = bench.close().await;
     let stopped = floor_server.stop().await;
     // What was measured before a failure is worth keeping.
-    let commit = commit().await;
-    let path = bench.settings.directory.join("summary.json");
-    std::fs::write(&path, serde_json::to_string_pretty(&bench.summary(&figures, &commit))?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    print(&bench, &figures, &path);
+    Summary::new(&bench, &figures).await.publish(&bench.settings.directory.join("summary.json"))?;
     measured.and(closed).and(stopped)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn print(bench: &Bench, figures: &[Figure], path: &Path) {
-    let floor = bench.floor_per_s();
-    let (low, high) = bench.floors.iter().fold((f64::MAX, 0.0_f64), |(low, high), &x| (low.min(x), high.max(x)));
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["figure", "value", "unit", "of the floor", "goal", "holds"]);
-    for figure in figures {
-        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        table.add_row(vec![
-            Cell::new(&figure.name),
-            right(if figure.value.abs() < 100.0 {
-                format!("{:.2}", figure.value)
-            } else {
-                format!("{:.0}", figure.value)
-            }),
-            Cell::new(figure.unit),
-            right(figure.ratio(floor).map_or("–".into(), |ratio| format!("{ratio:.3}"))),
-            right(figure.goal_text()),
-            Cell::new(if figure.holds(floor) { "yes" } else { "NO" }),
-        ]);
-    }
-    println!("{}", machine(&bench.redis_version));
-    println!("floor B: {floor:.0} requests/s (median of {}, {low:.0} to {high:.0})", bench.floors.len());
-    println!("{table}\n{}", path.display());
-}
-
-fn machine(redis_version: &str) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let cpu_info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu_info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or(std::env::consts::ARCH, |rest| rest.trim_start_matches([' ', '\t', ':']));
-    format!("{cores} cores, {model}, Redis {redis_version}")
-}
-
-async fn commit() -> String {
-    let output = tokio::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().await;
-    let text =
-        output.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
-    text.map_or("unknown".into(), |text| text.trim().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_goal_holds_up_to_its_very_number() {
-        let figure = |unit, value, goal| Figure { name: "f".into(), value, unit, goal, detail: String::new() };
-        assert!(figure("orders/s", 45.0, Goal::OfFloor(0.45)).holds(100.0));
-        assert!(!figure("orders/s", 44.9, Goal::OfFloor(0.45)).holds(100.0));
-        assert!(figure("µs", 8.0, Goal::AtMost(8.0)).holds(100.0));
-        assert!(!figure("%", -5.1, Goal::Within(5.0)).holds(100.0));
-        assert_eq!(figure("µs", 8.0, Goal::AtMost(8.0)).to_json(100.0)["ratio_to_floor"], Value::Null);
-        assert_eq!(figure("orders/s", 45.0, Goal::OfFloor(0.45)).to_json(100.0)["ratio_to_floor"], 0.45);
-    }
 }

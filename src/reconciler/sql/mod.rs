@@ -95,12 +95,28 @@ impl Sql {
     }
 
     /// Writes all `records` durably; those already there stay as they are.
+    ///
+    /// A row that the database refuses by itself does not hold up the others: its part is halved until it stands alone.
     pub async fn write(&self, records: &[Record]) -> Result<(), Error> {
         let rows = Row::sorted(records);
+        let mut refused = None;
         for part in row::parts(&rows, PART_BYTES_MAX) {
-            with!(self, database => again(|| database.write(part)).await)?;
+            let mut open = vec![part];
+            while let Some(rows) = open.pop() {
+                match with!(self, database => again(|| database.write(rows)).await) {
+                    Err(error) if blames_a_row(&error) && rows.len() > 1 => {
+                        let (front, back) = rows.split_at(rows.len() / 2);
+                        open.extend([back, front]);
+                    }
+                    Err(error) if blames_a_row(&error) => {
+                        let refusal = Error::Refused { gid: rows[0].gid.clone(), reason: error.to_string() };
+                        refused.get_or_insert(refusal);
+                    }
+                    answer => answer?,
+                }
+            }
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
     pub async fn read(&self, gid: &Gid) -> Result<Option<Record>, Error> {
@@ -155,6 +171,17 @@ where
 fn asks_again(error: &sqlx::Error) -> bool {
     let state = error.as_database_error().and_then(|e| e.code());
     state.is_some_and(|state| state.starts_with("40"))
+}
+
+/// Whether the fault lies in what a row holds and not in the server. Of the SQL states these are the classes 22 (data),
+/// 23 (constraint), 45 (raised by a trigger) and 54 (too large); of SQLite's codes 18 (too large) and 19 (constraint),
+/// which have the kind of constraint in their higher bits.
+fn blames_a_row(error: &sqlx::Error) -> bool {
+    let Some(code) = error.as_database_error().and_then(|e| e.code()) else { return false };
+    match code.len() {
+        5 => ["22", "23", "45", "54"].contains(&&code[..2]),
+        _ => code.parse().is_ok_and(|code: u32| matches!(code & 0xff, 18 | 19)),
+    }
 }
 
 /// A pool that bounds its waits and connects anew whenever it must.

@@ -57,6 +57,8 @@ impl MySql {
     pub async fn open(url: &str) -> Result<Self, Error> {
         let options = MySqlConnectOptions::from_str(url)
             .map_err(|e| address::refused(url, &e.to_string()))?
+            // Whatever the URL says: in any other, what buyers write would be replaced or refused.
+            .charset("utf8mb4")
             .disable_statement_logging();
         if options.get_database().is_none() {
             return Err(address::refused(url, "names no database; end it with /rushline, say"));

@@ -61,7 +61,13 @@ impl Postgres {
             .options([("synchronous_commit", "on")])
             .disable_statement_logging();
         let pool = pool_options().connect_lazy_with(options);
-        within(ANSWER_WAIT_MAX, async { migrate(&mut *connection(&pool).await?).await }).await?;
+        let encoding = within(ANSWER_WAIT_MAX, async { prepare(&mut *connection(&pool).await?).await }).await?;
+        if encoding != "UTF8" {
+            let problem = format!(
+                "the database's encoding is {encoding}, which cannot hold what buyers write; create it with ENCODING 'UTF8'"
+            );
+            return Err(address::refused(url, &problem));
+        }
         Ok(Self { pool })
     }
 
@@ -109,6 +115,21 @@ fn column<'r, 'a, T>(rows: &'r [Row<'a>], value: impl Fn(&'r Row<'a>) -> T) -> V
 /// reason may, and must not make the write fail for ever.
 fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// Migrates the schema, looks at what the server promises, and gives the encoding of the database.
+async fn prepare(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    migrate(connection).await?;
+    let (fsync, encoding): (String, String) =
+        sqlx::query_as("SELECT current_setting('fsync'), current_setting('server_encoding')")
+            .fetch_one(connection)
+            .await?;
+    if fsync != "on" {
+        tracing::warn!(
+            "records: PostgreSQL's fsync is {fsync}: when its machine fails, records may be lost; set it to on"
+        );
+    }
+    Ok(encoding)
 }
 
 /// In one transaction, since PostgreSQL's DDL can be rolled back; the lock ends with it.

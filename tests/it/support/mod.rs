@@ -5,4 +5,6 @@ pub mod app;
 pub mod crowd;
 pub mod process;
 pub mod servers;
+pub mod shared;
 pub mod shop;
+pub mod twin;

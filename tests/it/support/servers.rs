@@ -84,7 +84,9 @@ impl Mongod {
         }
         if !hello.contains_key("setName") {
             let member = doc! { "_id": 0, "host": format!("127.0.0.1:{port}") };
-            let set: Document = doc! { "_id": "rs0", "members": [member] };
+            // Alone, it need not wait the usual 10 s for others before it elects itself.
+            let set: Document =
+                doc! { "_id": "rs0", "members": [member], "settings": { "electionTimeoutMillis": 500 } };
             admin.run_command(doc! { "replSetInitiate": set }).await?;
         }
         Err(mongodb::error::Error::custom("no primary yet"))

@@ -1,0 +1,42 @@
+# The commands of this repository. Each installs what it needs first; `make help` lists them.
+# Plain make (GNU 3.81 and later) and sh; CARGO_TARGET_DIR is honoured.
+
+CARGO ?= cargo
+PROGRAMS = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/release
+
+.PHONY: help demo test bench lint build
+
+help:
+	@echo 'make demo    a whole flash sale in the terminal, with the proof that it adds up'
+	@echo '             UNITS=20000 BUYERS=60000 RECORDS=sqlite:orders.db (or mongodb:// postgres:// mysql://)'
+	@echo 'make test    all tests, on real servers that it installs, starts and stops; ARGS="-- NAME" picks some'
+	@echo 'make bench   the figures of docs/performance.md, beside the floor of this machine; ARGS=--quick tries it'
+	@echo 'make lint    formatting and clippy, as the tests of a change want them'
+	@echo 'make build   release programs, in $(PROGRAMS)'
+
+demo: build
+	@sh .ci/need redis-server
+	@"$(PROGRAMS)/rushline-loadtest" demo \
+		$(if $(UNITS),--units '$(UNITS)') $(if $(BUYERS),--buyers '$(BUYERS)') $(if $(RECORDS),--records '$(RECORDS)') $(ARGS)
+
+test:
+	@sh .ci/need cargo cc curl pip
+	@sh tests/run.sh $(ARGS)
+
+bench: build
+	@sh .ci/need redis-server
+	@"$(PROGRAMS)/rushline-loadtest" bench $(ARGS)
+
+lint:
+	@sh .ci/need cargo cc
+	$(CARGO) fmt --all --check
+	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
+		echo '$(CARGO) clippy --workspace --all-targets --locked -- -D warnings'; \
+		$(CARGO) clippy --workspace --all-targets --locked -- -D warnings; \
+	else \
+		echo 'clippy is not installed here (rustup component add clippy); left out'; \
+	fi
+
+build:
+	@sh .ci/need cargo cc
+	$(CARGO) build --release --workspace --locked
