@@ -4,8 +4,8 @@
 mod crash;
 mod durability;
 mod full_and_down;
-mod ledger;
 mod http;
+mod ledger;
 mod properties;
 mod readme;
 mod records;
