@@ -206,14 +206,6 @@ impl PlaceOrder<'_> {
     }
 }
 
-/// The answer to an order that was admitted.
-#[derive(Serialize)]
-pub struct Placed<'a> {
-    pub gid: &'a str,
-    pub status: Status,
-    pub items: &'a [Item],
-}
-
 /// An order as `GET /v1/orders/{gid}` shows it.
 #[derive(Debug, Serialize)]
 pub struct OrderView {

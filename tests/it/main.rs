@@ -2,7 +2,10 @@
 //! `tests/servers/install.sh` gets the servers; each test starts its own on a free port in a temporary directory.
 
 mod crash;
+mod durability;
+mod full_and_down;
 mod http;
+mod ledger;
 mod properties;
 mod readme;
 mod records;
