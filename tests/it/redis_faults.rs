@@ -1,7 +1,7 @@
 //! Redis dies, stalls, forgets its scripts or loses the end of its file, in the middle of a sale.
 
 use crate::support::app::{App, AppOptions, eventually};
-use crate::support::crowd::{self, Crowd, SALE, assert_exact, assert_only_ledger_left, order_of};
+use crate::support::crowd::{self, Crowd, Heard, SALE, assert_exact, assert_only_ledger_left, order_of};
 use crate::support::servers::{Redis, RedisVersion};
 use crate::support::shop::{Answer, Shop};
 use serde_json::Value;
@@ -91,6 +91,30 @@ async fn stall_redis(arguments: &[&str]) {
     let heard = buyers.stop().await;
     assert!(heard.longest < answer_wait_max(arguments), "{:?}", heard.longest);
     assert_exact(&app, &shop, &heard).await;
+}
+
+/// The script that ends orders is sent again when its answer does not come, though Redis has the first one too.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_written_twice_counts_once() {
+    let redis = Redis::start(RedisVersion::V7, &[]).await;
+    let shop = Shop::start().await;
+    let app = start(&redis, &shop, &[]).await;
+    shop.always(Answer::Hang);
+    let mut heard = Heard::default();
+    for key in (0..12).map(|number| format!("k-{}", number * 10)) {
+        let reply = app.order(SALE, &key, &order_of(&key)).await;
+        heard.gids.insert(key, reply.gid().unwrap().to_owned());
+    }
+    eventually("all are called", SOON, || async { shop.open_calls() == 12 }).await;
+    redis.process().signal("STOP");
+    shop.always(Answer::Created);
+    shop.release();
+    let given_up = || async { app.log().matches("ended orders are not written yet").count() >= 2 };
+    eventually("two tries without an answer", SOON, given_up).await;
+    redis.process().signal("CONT");
+    eventually("it goes on", SOON, || async { app.get("/readyz").await.status == 200 }).await;
+    assert_exact(&app, &shop, &heard).await;
+    assert_only_ledger_left(&redis.url()).await;
 }
 
 /// Somebody's SCRIPT FLUSH, all the time: every order still gets its answer at the first try.
