@@ -17,6 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 
+/// How often a batch waits for more of what is ready: bounds what the first of it waits.
+const GATHER_ROUNDS_MAX: usize = 4;
+
 /// What a buyer's request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
@@ -99,6 +102,7 @@ impl Batcher {
         let mut own_lane = None;
         let mut gathered = Vec::with_capacity(self.sale.limits.batch_max);
         while queue.recv_many(&mut gathered, self.sale.limits.batch_max).await > 0 {
+            self.gather_more(&mut queue, &mut gathered).await;
             while !gathered.is_empty() {
                 let rest = gathered.split_off(batch_length(&gathered));
                 let (requests, callers): (Vec<_>, Vec<_>) = gathered
@@ -124,6 +128,26 @@ impl Batcher {
                     Ok(wait) => self.decide(lane, requests, callers, wait).await,
                     Err(error) => fail(callers, &error),
                 }
+            }
+        }
+    }
+
+    /// Lets connections that are ready be read before the batch leaves, as long as that brings more requests. Under
+    /// load the batches get larger and each order cheaper; an idle server loses a few microseconds.
+    async fn gather_more(&self, queue: &mut mpsc::Receiver<Waiting>, gathered: &mut Vec<Waiting>) {
+        for _ in 0..GATHER_ROUNDS_MAX {
+            let before = gathered.len();
+            if before >= self.sale.limits.batch_max {
+                return;
+            }
+            tokio::task::yield_now().await;
+            while gathered.len() < self.sale.limits.batch_max
+                && let Ok(waiting) = queue.try_recv()
+            {
+                gathered.push(waiting);
+            }
+            if gathered.len() == before {
+                return;
             }
         }
     }

@@ -15,7 +15,8 @@ use crate::store::orders::{Address, Detail, Finish, Sums, status_of};
 use crate::store::redis::Redis;
 use metrics::counter;
 use redis::aio::ConnectionManager;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,6 +26,8 @@ use tokio::time::Instant;
 
 /// How long an ended order waits for the others of its entry.
 const LINGER: Duration = Duration::from_millis(20);
+/// How long an entry whose orders have all ended waits for others, to be written by the same script.
+const LINGER_COMPLETE: Duration = Duration::from_millis(4);
 /// Most entries of one finish script.
 const ENTRIES_MAX: usize = 128;
 /// Most details of one finish script: they pass through Lua's stack.
@@ -94,8 +97,8 @@ pub struct Keeper {
     delivery: Delivery,
     lane: ConnectionManager,
     held: HashMap<EntryId, Held>,
-    /// Entries with unwritten ends, oldest first, and when to write them at the latest.
-    dirty: VecDeque<(Instant, EntryId)>,
+    /// Entries with unwritten ends, and when to write them at the latest; an entry may stand here twice.
+    dirty: BinaryHeap<Reverse<(Instant, EntryId)>>,
     due: BinaryHeap<Due>,
     /// Tries that failed since the last note of them.
     unnoted: Vec<(Address, Duration, Detail)>,
@@ -114,7 +117,7 @@ impl Keeper {
             node,
             delivery,
             held: HashMap::new(),
-            dirty: VecDeque::new(),
+            dirty: BinaryHeap::new(),
             due: BinaryHeap::new(),
             unnoted: Vec::new(),
             renew_at,
@@ -151,7 +154,7 @@ impl Keeper {
 
     fn wake_at(&self) -> Instant {
         let mut at = self.renew_at;
-        if let Some((linger, _)) = self.dirty.front() {
+        if let Some(Reverse((linger, _))) = self.dirty.peek() {
             at = at.min(*linger);
         }
         if let Some(due) = self.due.peek() {
@@ -213,13 +216,15 @@ impl Keeper {
         held.urgent |= self.sale.waiters.is_waited_for(&address);
         held.ended.push(EndedOrder { index: job.index, created, attempts: job.attempts, message });
         let complete = held.ended.len() == held.written.iter().filter(|code| **code == b'.').count();
-        if complete || held.urgent {
-            self.dirty.push_front((Instant::now(), job.entry.id));
-            held.queued = true;
-        } else if !held.queued {
-            self.dirty.push_back((Instant::now() + LINGER, job.entry.id));
-            held.queued = true;
-        }
+        let linger = match (held.urgent, complete) {
+            (true, _) => Duration::ZERO,
+            (false, true) => LINGER_COMPLETE,
+            // Its line is in the heap already; the rest of the entry goes with it or gets a shorter one.
+            (false, false) if held.queued => return,
+            (false, false) => LINGER,
+        };
+        held.queued = true;
+        self.dirty.push(Reverse((Instant::now() + linger, job.entry.id)));
     }
 
     fn again(&mut self, job: Job, delay: Duration, error: String) {
@@ -251,16 +256,17 @@ impl Keeper {
         }
     }
 
+    fn is_due(&self) -> bool {
+        self.dirty.peek().is_some_and(|Reverse((at, _))| *at <= Instant::now())
+    }
+
     /// Writes entries that are complete, waited for, or have lingered long enough.
     async fn write_ended(&mut self) {
-        while self.dirty.front().is_some_and(|(at, _)| *at <= Instant::now()) {
+        while self.is_due() {
             let mut batch = Vec::new();
             let mut details = 0;
-            while batch.len() < ENTRIES_MAX
-                && details < DETAILS_MAX
-                && self.dirty.front().is_some_and(|(at, _)| *at <= Instant::now())
-            {
-                let (_, id) = self.dirty.pop_front().expect("peeked");
+            while batch.len() < ENTRIES_MAX && details < DETAILS_MAX && self.is_due() {
+                let Reverse((_, id)) = self.dirty.pop().expect("one is due");
                 let Some(held) = self.held.get_mut(&id) else { continue };
                 if held.ended.is_empty() || batch.contains(&id) {
                     continue; // written already, by an earlier line of this queue
@@ -272,8 +278,7 @@ impl Keeper {
             }
             if !batch.is_empty() && !self.write(&batch).await {
                 let at = Instant::now() + AGAIN;
-                self.dirty.extend(batch.into_iter().map(|id| (at, id)));
-                self.dirty.make_contiguous().sort_by_key(|(at, _)| *at);
+                self.dirty.extend(batch.into_iter().map(|id| Reverse((at, id))));
                 return;
             }
         }

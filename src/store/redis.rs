@@ -132,7 +132,10 @@ impl Redis {
 
     /// A pooled connection, for operators' questions.
     pub async fn pooled(&self) -> Result<deadpool_redis::Connection, Error> {
-        Ok(self.pool.get().await?)
+        let mut connection = self.pool.get().await?;
+        // The driver's own limit is 500 ms, whatever redis.timeout_ms says, and the pool has no setting for it.
+        connection.set_response_timeout(self.settings.timeout);
+        Ok(connection)
     }
 
     /// Runs a script that [`scripts::Script::call`] began. On NOSCRIPT verifies the server and asks again: the refusal is

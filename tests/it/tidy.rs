@@ -194,3 +194,20 @@ fn tracked_files_name_no_machine() {
         }
     }
 }
+
+/// The pages say which test breaks when a promise does; a renamed test must take its mention along.
+#[test]
+fn the_tests_that_the_pages_name_exist() {
+    let sources: String =
+        files_below("tests/it", "rs").iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    for page in ["ARCHITECTURE.md", "docs/reliability.md"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        let quoted = text.split('`').skip(1).step_by(2);
+        // A test's name is a sentence: several words, joined by underscores, and nothing else.
+        let named = quoted
+            .filter(|name| name.matches('_').count() >= 3 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+        for name in named {
+            assert!(sources.contains(&format!("fn {name}(")), "{page} names a test that is not there: {name}");
+        }
+    }
+}
