@@ -110,6 +110,14 @@ fn concurrent_branches_double_the_interval_once() {
          after 20s
          drive 01/action=ok 03/action=ok -> succeed",
     );
+    tell(
+        "submit msg 2 concurrent -> created
+         drive 01/action=huh 02/action=ok -> submitted, again in 20s
+         after 20s
+         drive 01/action=ongoing -> submitted, again in 20s
+         after 20s
+         drive 01/action=huh -> submitted, again in 40s",
+    );
 }
 
 #[test]
