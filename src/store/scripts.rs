@@ -30,6 +30,7 @@ mod registry {
     scripts!(
         entry_drained,
         entry_renew,
+        kv_save,
         ledger_forget,
         order_admit,
         order_finish,
@@ -37,6 +38,11 @@ mod registry {
         sale_create,
         sale_update,
         stock_add,
+        trans_append,
+        trans_claim,
+        trans_create,
+        trans_reset,
+        trans_save,
     );
 }
 pub use registry::*;
