@@ -9,3 +9,4 @@ pub mod order;
 pub mod retry;
 pub mod sale;
 pub mod stock;
+pub mod trans;
