@@ -4,7 +4,7 @@
 Why      a branch that is registered after the decision would never be confirmed or cancelled: status, uniqueness and
          version are looked at in the step that writes. The version moves, so a decision taken without it is STALE.
 KEYS[1]  the transaction's hash
-ARGV[1]  status that it must have
+ARGV[1]  status that it must have: prepared
 ARGV[2]  how many branches follow
 ARGV[3..] for each branch: field (<op>/<branch_id>), JSON
 Slot     {T/partition}

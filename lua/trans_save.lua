@@ -14,21 +14,18 @@ ARGV[2]  version that was read
 ARGV[3]  status
 ARGV[4]  ms of creation
 ARGV[5]  ms when it is due again; empty when it has finished
-ARGV[6]  mutable part, JSON
-ARGV[7]  definition, JSON; empty when unchanged
+ARGV[6]  record, JSON, with every branch that was read
+ARGV[7]  fields of registered branches to drop: the record has them, and no more are taken. Separated by newlines
 Slot     {T/partition}, all keys
 Returns  {'SAVED', version now} | {'STALE', version there} | {'GONE'}
-Cost     O(log n), at most eight commands
+Cost     O(log n + fields), at most eight commands
 ]]
 local version = redis.call('HGET', KEYS[1], 'v')
 if not version then return { 'GONE' } end
 if version ~= ARGV[2] then return { 'STALE', version } end
 local next_version = string.format('%d', tonumber(version) + 1)
-if ARGV[7] == '' then
-  redis.call('HSET', KEYS[1], 'v', next_version, 's', ARGV[3], 'm', ARGV[6])
-else
-  redis.call('HSET', KEYS[1], 'v', next_version, 's', ARGV[3], 'm', ARGV[6], 'd', ARGV[7])
-end
+redis.call('HSET', KEYS[1], 'v', next_version, 's', ARGV[3], 'g', ARGV[6])
+for field in string.gmatch(ARGV[7], '[^\n]+') do redis.call('HDEL', KEYS[1], field) end
 if KEYS[3] ~= KEYS[4] then
   redis.call('ZREM', KEYS[3], ARGV[1])
   redis.call('ZADD', KEYS[4], ARGV[4], ARGV[1])

@@ -1,0 +1,115 @@
+//! The stored form of a global transaction: the hash of `lua/trans_create.lua`, read and written.
+//!
+//! The record (`g`) is serde's form of [`Global`]. A branch that is registered later is a field of its own,
+//! `<op>/<branch_id>` → `<place> <JSON>`, so that registering one neither reads nor rewrites the others; the next save
+//! takes them into the record.
+
+use super::Error;
+use crate::domain::trans::{Branch, BranchStatus, Global, Op};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A transaction as Redis had it when it was read.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub global: Global,
+    /// The fence: what is written under another version is refused.
+    pub version: u64,
+    /// Registered branches that have fields of their own.
+    pub fields: Vec<String>,
+}
+
+/// `[url, payload, status, finish_ms, rollback_ms]`; the name is in the field. A payload that is no text is in base64,
+/// in a list of one, so that the two cannot be taken for each other.
+#[derive(Serialize, Deserialize)]
+struct Row(String, Payload, BranchStatus, u64, u64);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Payload {
+    Text(String),
+    Base64([String; 1]),
+}
+
+pub fn field_of(branch: &Branch) -> String {
+    format!("{}/{}", branch.op, branch.branch_id)
+}
+
+pub fn row_of(branch: &Branch) -> String {
+    let payload = match std::str::from_utf8(&branch.payload) {
+        Ok(text) => Payload::Text(text.to_owned()),
+        Err(_) => Payload::Base64([BASE64.encode(&branch.payload)]),
+    };
+    let row = Row(branch.url.clone(), payload, branch.status, branch.finish_ms, branch.rollback_ms);
+    serde_json::to_string(&row).expect("a branch is plain data")
+}
+
+/// The branch and its place among all of the transaction.
+fn read_row(field: &str, value: &str) -> Option<(usize, Branch)> {
+    let (op, branch_id) = field.split_once('/')?;
+    let (place, json) = value.split_once(' ')?;
+    let Row(url, payload, status, finish_ms, rollback_ms) = serde_json::from_str(json).ok()?;
+    let payload = match payload {
+        Payload::Text(text) => Bytes::from(text),
+        Payload::Base64([text]) => Bytes::from(BASE64.decode(text).ok()?),
+    };
+    let mut branch = Branch::new(branch_id, Op::parse(op)?, url, payload);
+    (branch.status, branch.finish_ms, branch.rollback_ms) = (status, finish_ms, rollback_ms);
+    Some((place.parse().ok()?, branch))
+}
+
+/// Reads the fields and values of a hash; `None` if there are none.
+pub fn read(fields: Vec<(String, Vec<u8>)>) -> Result<Option<Loaded>, Error> {
+    let unexpected = |what: String| Error::Unexpected { what: "the record of a transaction", reply: what };
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    let (mut version, mut global, mut names, mut rows) = (None, None, Vec::new(), Vec::new());
+    for (field, value) in fields {
+        match field.as_str() {
+            "v" => version = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()),
+            "g" => {
+                let read: Global = serde_json::from_slice(&value).map_err(|error| unexpected(error.to_string()))?;
+                global = Some(read);
+            }
+            "s" | "n" => {}
+            _ => {
+                let value = String::from_utf8_lossy(&value);
+                rows.push(read_row(&field, &value).ok_or_else(|| unexpected(format!("{field}: {value}")))?);
+                names.push(field);
+            }
+        }
+    }
+    let (Some(version), Some(mut global)) = (version, global) else {
+        return Err(unexpected("it has no version or no record".into()));
+    };
+    // Those that a save has taken in keep their fields until no more are taken; their places say which they are.
+    rows.sort_by_key(|(place, _)| *place);
+    let taken_in = global.branches.len();
+    global.branches.extend(rows.into_iter().filter(|(place, _)| *place >= taken_in).map(|(_, branch)| branch));
+    Ok(Some(Loaded { global, version, fields: names }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registered_branch_is_read_as_it_was_written() {
+        for payload in [&b"{\"a\":1}"[..], b"", &[0xff, 0, 10]] {
+            let mut branch = Branch::new("0102", Op::Confirm, "http://h/c?x=1", Bytes::copy_from_slice(payload));
+            branch.status = BranchStatus::Succeed;
+            let read = read_row(&field_of(&branch), &format!("3 {}", row_of(&branch)));
+            assert_eq!(read, Some((3, branch)));
+        }
+    }
+
+    #[test]
+    fn rubbish_is_no_branch() {
+        for (field, value) in [("x", "1 {}"), ("confirm/01", ""), ("nop/01", "1 []"), ("confirm/01", "x [\"\",\"\"]")] {
+            assert_eq!(read_row(field, value), None);
+        }
+    }
+}
