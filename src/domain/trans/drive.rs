@@ -19,13 +19,15 @@
 
 use super::global::Global;
 use super::refusal::Refusal;
-use super::status::{BranchStatus, GlobalStatus, Op, TransType};
+use super::status::{GlobalStatus, TransType};
 use super::timing::{self, Limits};
-use super::{msg, saga, tcc, workflow, xa};
+use super::{check, msg, saga, tcc, workflow, xa};
 use bytes::Bytes;
 
 /// Longest text kept of a branch's answer, in bytes.
-pub const REASON_BYTES_MAX: usize = 1024;
+pub const TEXT_BYTES_MAX: usize = 1024;
+/// Longest reason that is stored, in bytes: an URL and a text, and some words.
+pub const REASON_BYTES_MAX: usize = 4096;
 
 /// Whom a call goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +83,13 @@ pub struct Pass {
     running: Vec<Called>,
     /// Called in this pass, and not to be called again in it.
     tried: Vec<Called>,
+    /// A result was unclear, so the pass ends in a wait, whatever else succeeds in it.
+    rested: bool,
+    /// The interval has been doubled in this pass; once is enough, however many branches fail.
     backed_off: bool,
+    /// A result that decides the status: the next step is this move.
+    decided: Option<(GlobalStatus, Option<String>)>,
+    /// The first error, for a client that waits.
     error: Option<Refusal>,
 }
 
@@ -102,12 +110,53 @@ pub struct Applied {
     pub alert: Option<Alert>,
 }
 
-/// What to do with `global` now. Calls it returns are noted in `pass` as running.
-pub fn next_step(global: &Global, pass: &mut Pass, now_ms: u64, limits: &Limits) -> Step {
-    todo!()
+/// What a mode wants done, whatever runs already.
+pub(super) enum Plan {
+    /// Make these calls; those already made in this pass are left out by [`next_step`].
+    Call(Vec<Called>),
+    Move(GlobalStatus, Option<String>),
 }
 
-/// Takes the result of a call in: rows, interval, next try, reason.
+/// What to do with `global` now. Calls it returns are noted in `pass` as running.
+pub fn next_step(global: &Global, pass: &mut Pass, now_ms: u64, limits: &Limits) -> Step {
+    let Some(due_ms) = global.due_ms(limits) else { return Step::Done };
+    if pass.is_fresh() && due_ms > now_ms {
+        return Step::Wait { until_ms: due_ms };
+    }
+    let plan = match (pass.decided.take(), global.trans_type) {
+        (Some((to, reason)), _) => Plan::Move(to, reason),
+        (None, TransType::Msg) => msg::plan(global),
+        (None, TransType::Saga) => saga::plan(global, now_ms, limits),
+        (None, TransType::Tcc) => tcc::plan(global, limits),
+        (None, TransType::Xa) => xa::plan(global, limits),
+        (None, TransType::Workflow) => Plan::Call(vec![Called::Workflow]),
+    };
+    match plan {
+        // What runs may still take effect: its result comes first, then the decision.
+        Plan::Move(..) if !pass.running.is_empty() => Step::Await,
+        Plan::Move(to, reason) => {
+            *pass = Pass::default();
+            Step::Move { to, reason }
+        }
+        Plan::Call(mut wanted) => {
+            wanted.retain(|called| !pass.running.contains(called) && !pass.tried.contains(called));
+            wanted.truncate(limits.calls_max.max(1).saturating_sub(pass.running.len()));
+            match wanted.is_empty() {
+                false => {
+                    pass.running.extend(&wanted);
+                    Step::Call(wanted.into_iter().map(|called| global.call(called)).collect())
+                }
+                true if !pass.running.is_empty() => Step::Await,
+                // `max`: a pass that ends without a wait of its own must still end in one.
+                true => Step::Wait { until_ms: due_ms.max(now_ms.saturating_add(1)) },
+            }
+        }
+    }
+}
+
+/// Takes the result of a call in: rows, interval, next try, reason. Nothing happens to what is over.
+///
+/// After a workflow's callback, load the record again before this: the client changes it while the call runs.
 pub fn apply(
     global: &mut Global,
     pass: &mut Pass,
@@ -116,22 +165,120 @@ pub fn apply(
     now_ms: u64,
     limits: &Limits,
 ) -> Applied {
-    todo!()
+    pass.running.retain(|running| *running != called);
+    if global.status.is_final() {
+        return Applied::default();
+    }
+    global.update_ms = now_ms;
+    let verdict = match (called, global.trans_type) {
+        (Called::QueryPrepared, _) => msg::take_answer(global, pass, &result),
+        (Called::Workflow, _) => workflow::take_answer(&result),
+        (Called::Branch(i), _) if i >= global.branches.len() => Verdict::Clear,
+        (Called::Branch(i), TransType::Saga) => saga::take_result(global, i, &result, now_ms),
+        (Called::Branch(i), _) => global.take_row_result(i, &result, now_ms),
+    };
+    match verdict {
+        Verdict::Clear if !pass.rested => {
+            global.interval_ms = timing::base_interval_ms(&global.options, limits);
+            global.failed_passes = 0;
+            Applied::default()
+        }
+        Verdict::Clear | Verdict::Again => Applied::default(),
+        Verdict::Rest => {
+            pass.rest(global, called, now_ms);
+            if matches!(global.trans_type, TransType::Tcc | TransType::Xa) {
+                pass.error.get_or_insert(Refusal::Ongoing("ONGOING".to_owned()));
+            }
+            Applied::default()
+        }
+        Verdict::BackOff => {
+            if !pass.backed_off {
+                pass.backed_off = true;
+                global.interval_ms = timing::backed_off_ms(global, limits);
+                global.failed_passes = global.failed_passes.saturating_add(1);
+            }
+            pass.rest(global, called, now_ms);
+            let (text, failure) = match result {
+                BranchResult::Failure(text) => (text, true),
+                BranchResult::Unknown(text) => (text, false),
+                BranchResult::Success | BranchResult::Ongoing => (String::new(), false),
+            };
+            let text = check::cut(&text, TEXT_BYTES_MAX).to_owned();
+            if !matches!(global.trans_type, TransType::Saga | TransType::Workflow) {
+                pass.error.get_or_insert(Refusal::UnknownResult { text: text.clone(), failure });
+            }
+            let alert = || global.alert(called, text);
+            Applied { alert: (global.failed_passes >= limits.alert_after).then(alert) }
+        }
+    }
 }
 
-/// Carries out a [`Step::Move`].
+/// What a result means for the time of the next try.
+pub(super) enum Verdict {
+    /// Success, or a refusal that is accepted: on we go.
+    Clear,
+    /// The same call once more, at once.
+    Again,
+    /// Later, after the same interval.
+    Rest,
+    /// Later, after a longer interval.
+    BackOff,
+}
+
+impl Pass {
+    /// Nothing has been called in this pass yet.
+    fn is_fresh(&self) -> bool {
+        self.running.is_empty() && self.tried.is_empty() && self.decided.is_none()
+    }
+
+    pub(super) fn decide(&mut self, to: GlobalStatus, reason: Option<String>) {
+        self.decided = Some((to, reason));
+    }
+
+    /// `called` is not called again in this pass, and the pass ends in a wait.
+    fn rest(&mut self, global: &mut Global, called: Called, now_ms: u64) {
+        self.tried.push(called);
+        self.rested = true;
+        global.next_cron_ms = now_ms.saturating_add(global.interval_ms);
+    }
+
+    /// The first error of the pass: what a client that waits is told.
+    pub fn error(&self) -> Option<&Refusal> {
+        self.error.as_ref()
+    }
+
+    /// Calls whose result is still to come.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+}
+
+/// Carries out a [`Step::Move`]. What is over stays as it is.
 pub fn apply_move(global: &mut Global, to: GlobalStatus, reason: Option<&str>, now_ms: u64) {
-    todo!()
+    if !global.status.may_become(to) {
+        return;
+    }
+    global.status = to;
+    global.update_ms = now_ms;
+    global.next_cron_ms = now_ms;
+    global.failed_passes = 0;
+    if let Some(reason) = reason {
+        global.rollback_reason = check::cut(reason, REASON_BYTES_MAX).to_owned();
+    }
+    match to {
+        GlobalStatus::Succeed => global.finish_ms = now_ms,
+        GlobalStatus::Failed => global.rollback_ms = now_ms,
+        GlobalStatus::Prepared | GlobalStatus::Submitted | GlobalStatus::Aborting => {}
+    }
 }
 
-/// The answer to a submit (or abort) that waited, once its pass is over.
+/// The answer to a submit that waited, once its pass is over (5.4). An abort that waited is answered by
+/// [`Pass::error`] alone.
 pub fn waited(global: &Global, pass: &Pass) -> Result<(), Refusal> {
-    todo!()
-}
-
-impl Global {
-    /// When it is due: the score for the due index. `None`: it is over.
-    pub fn due_ms(&self, limits: &Limits) -> Option<u64> {
-        todo!()
+    match (global.status, &pass.error) {
+        (GlobalStatus::Succeed, _) => Ok(()),
+        (_, Some(error)) => Err(error.clone()),
+        _ if !global.rollback_reason.is_empty() => Err(Refusal::Reason(global.rollback_reason.clone())),
+        _ => Err(Refusal::WaitNotSuccess),
     }
 }

@@ -62,7 +62,9 @@ mod tests {
 
     #[test]
     fn what_clients_use_is_taken_and_nothing_else() {
-        for text in ["a", "{a}-7Jk", "c0a8038b_4nx", "e7b5f7f0-1c5b-4a9b-8d0e-1f2a3b4c5d6e", "order:12.3", &"g".repeat(128)] {
+        for text in
+            ["a", "{a}-7Jk", "c0a8038b_4nx", "e7b5f7f0-1c5b-4a9b-8d0e-1f2a3b4c5d6e", "order:12.3", &"g".repeat(128)]
+        {
             assert_eq!(TransGid::parse(text).unwrap().as_str(), text);
         }
         for text in ["", "a b", "a'b", "a;b", "a\nb", "a/b", "ключ", &"g".repeat(129)] {

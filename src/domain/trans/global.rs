@@ -1,7 +1,10 @@
 //! A global transaction and its branch rows: everything that is known of it, and all that is stored.
 
+use super::drive::{Alert, BranchResult, CallSpec, Called, Verdict};
 use super::gid::TransGid;
 use super::status::{BranchStatus, GlobalStatus, Op, Protocol, TransType};
+use super::timing::{self, Limits};
+use super::{msg, workflow};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -108,19 +111,87 @@ pub struct Global {
     pub branches: Vec<Branch>,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-// Step 1: the stored form follows; its interface is serde's on `Global`.
-impl Serialize for Global {
-    fn serialize<S: serde::Serializer>(&self, _to: S) -> Result<S::Ok, S::Error> {
-        todo!()
+impl Global {
+    /// When it is due: the score for the due index. `None`: it is over.
+    ///
+    /// Undecided ones are due when their time is up, not every ten seconds to see whether it is, as in dtm.
+    pub fn due_ms(&self, limits: &Limits) -> Option<u64> {
+        let due_ms = match (self.status, self.trans_type) {
+            (GlobalStatus::Succeed | GlobalStatus::Failed, _) => return None,
+            (GlobalStatus::Prepared, TransType::Workflow) => self.next_cron_ms,
+            (GlobalStatus::Prepared, _) => self.next_cron_ms.max(timing::prepared_until_ms(self, limits)),
+            (GlobalStatus::Submitted, TransType::Msg) => {
+                self.next_cron_ms.max(self.create_ms.saturating_add(msg::delay_ms(self)))
+            }
+            (GlobalStatus::Submitted, TransType::Saga) if self.options.timeout_to_fail_s > 0 => {
+                self.next_cron_ms.min(timing::prepared_until_ms(self, limits))
+            }
+            (GlobalStatus::Submitted | GlobalStatus::Aborting, _) => self.next_cron_ms,
+        };
+        Some(due_ms)
     }
-}
 
-impl<'de> Deserialize<'de> for Global {
-    fn deserialize<D: serde::Deserializer<'de>>(_from: D) -> Result<Self, D::Error> {
-        todo!()
+    /// The call that `called` stands for.
+    pub(super) fn call(&self, called: Called) -> CallSpec {
+        let (branch_id, op, url, payload) = match called {
+            Called::QueryPrepared => ("00", Op::Msg.as_str().to_owned(), &self.query_prepared, Bytes::new()),
+            Called::Workflow => {
+                let input = workflow::Input::of(self);
+                ("00", input.name, &self.query_prepared, input.data)
+            }
+            Called::Branch(i) => {
+                let row = &self.branches[i];
+                // The database branch knows by its xid what to commit: dtm sends no body.
+                let payload = if self.trans_type == TransType::Xa { Bytes::new() } else { row.payload.clone() };
+                (row.branch_id.as_str(), row.op.as_str().to_owned(), &row.url, payload)
+            }
+        };
+        CallSpec { called, branch_id: branch_id.to_owned(), op, url: url.clone(), payload }
+    }
+
+    /// A row's result where only success is accepted: everything but a saga's action.
+    pub(super) fn take_row_result(&mut self, i: usize, result: &BranchResult, now_ms: u64) -> Verdict {
+        match result {
+            BranchResult::Success => {
+                self.settle_row(i, BranchStatus::Succeed, now_ms);
+                Verdict::Clear
+            }
+            BranchResult::Ongoing => Verdict::Rest,
+            BranchResult::Failure(_) | BranchResult::Unknown(_) => Verdict::BackOff,
+        }
+    }
+
+    /// Notes what became of a row, once.
+    pub(super) fn settle_row(&mut self, i: usize, status: BranchStatus, now_ms: u64) {
+        let row = &mut self.branches[i];
+        if row.status != BranchStatus::Prepared {
+            return;
+        }
+        row.status = status;
+        match status {
+            BranchStatus::Failed => row.rollback_ms = now_ms,
+            BranchStatus::Prepared | BranchStatus::Succeed => row.finish_ms = now_ms,
+        }
+    }
+
+    /// The first row, in `order`, of this op that has not succeeded: for the modes that go one by one.
+    pub(super) fn open_row(&self, mut order: impl Iterator<Item = usize>, op: Op) -> Option<Called> {
+        let open = |i: &usize| self.branches[*i].op == op && self.branches[*i].status != BranchStatus::Succeed;
+        order.find(open).map(Called::Branch)
+    }
+
+    pub(super) fn alert(&self, called: Called, error: String) -> Alert {
+        let branch = self.call(called).url;
+        let gid = self.gid.to_string();
+        Alert { gid, status: self.status, branch, error, retry_count: self.failed_passes }
+    }
+
+    /// `Timeout after <n> seconds`, with the timeout that applied (dtm prints 0 for its default).
+    pub(super) fn timeout_reason(&self, limits: &Limits) -> String {
+        format!("Timeout after {} seconds", timing::timeout_ms(&self.options, limits) / 1000)
     }
 }

@@ -11,15 +11,19 @@
 //!
 //! Time comes in as `now_ms`, milliseconds since 1970. [`Limits`] carries the server's settings.
 
+pub mod check;
 pub mod drive;
 pub mod gid;
 pub mod global;
+mod json;
 pub mod moves;
 pub mod msg;
 pub mod refusal;
 pub mod request;
+pub mod rows;
 pub mod saga;
 pub mod status;
+mod stored;
 pub mod tcc;
 pub mod timing;
 pub mod topic;

@@ -3,6 +3,7 @@
 use super::gid::TransGid;
 use super::status::{GlobalStatus, TransType};
 use crate::domain::ids::Invalid;
+use std::borrow::Cow;
 
 /// What kind of answer a [`Refusal`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +62,12 @@ pub enum Refusal {
     #[error("{0}")]
     Ongoing(String),
     /// A waiting submit whose branch answered neither yes nor no.
+    /// With `failure`: a refusal where none is accepted (a second phase, a msg's action). It is tried again too.
     #[error(
-        "your http/grpc result should be specified as in:\nhttp://d.dtm.pub/practice/arch.html#proto\nunkown result will be retried: {0}"
+        "your http/grpc result should be specified as in:\nhttp://d.dtm.pub/practice/arch.html#proto\nunkown result will be retried: {}",
+        with_failure(text, *failure)
     )]
-    UnknownResult(String),
+    UnknownResult { text: String, failure: bool },
     /// Subscribing and unsubscribing.
     #[error("{0}")]
     Topic(&'static str),
@@ -83,6 +86,7 @@ impl Refusal {
             | Refusal::OtherTransType { .. }
             | Refusal::OtherSteps(_)
             | Refusal::Reason(_)
+            | Refusal::UnknownResult { failure: true, .. }
             | Refusal::WaitNotSuccess => Class::Failure,
             Refusal::Ongoing(_) => Class::Ongoing,
             Refusal::NotFound(_)
@@ -90,14 +94,21 @@ impl Refusal {
             | Refusal::UniqueKeyConflict
             | Refusal::UnknownTransType(_)
             | Refusal::TopicNotFound
-            | Refusal::UnknownResult(_)
+            | Refusal::UnknownResult { failure: false, .. }
             | Refusal::Topic(_) => Class::Other,
             Refusal::Invalid(_) => Class::Invalid,
         }
     }
 }
 
+fn with_failure(text: &str, failure: bool) -> Cow<'_, str> {
+    match failure {
+        true => Cow::Owned(format!("{} FAILURE", without_failure(text))),
+        false => Cow::Borrowed(text),
+    }
+}
+
 /// A text without one trailing ` FAILURE`: so that it is there once, as dtm has it.
-fn without_failure(text: &str) -> &str {
+pub(super) fn without_failure(text: &str) -> &str {
     text.strip_suffix(" FAILURE").unwrap_or(text)
 }

@@ -3,19 +3,21 @@
 //! Keys match in any case, unknown keys are ignored, `null` is the zero value. What dtm answers with a Go message and
 //! 500, or a panic, is [`Refusal::Invalid`] here, with the field's name.
 
+use super::check;
 use super::gid::TransGid;
 use super::global::{Global, Options, StepUrls};
+use super::json::{Fields, text_map};
 use super::refusal::Refusal;
-use super::timing::Limits;
+use super::rows;
+use super::status::{GlobalStatus, Protocol, TransType};
+use super::timing::{self, Limits};
 use crate::domain::ids::Invalid;
 use bytes::Bytes;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The subscribers of a topic; `None` or empty: no such topic.
 pub type Topics<'a> = &'a dyn Fn(&str) -> Option<Vec<String>>;
-
-/// Most steps of one msg or saga.
-pub const STEPS_MAX: usize = 256;
 
 /// The body of prepare, submit, abort, forceStop, resetNextCronTime, prepareWorkflow. The doors that have no JSON
 /// (gRPC) fill it themselves; nothing in it is checked yet.
@@ -45,12 +47,40 @@ pub struct TransRequest {
 impl TransRequest {
     /// Reads a JSON body.
     pub fn from_json(body: &[u8]) -> Result<Self, Invalid> {
-        todo!()
+        let mut fields = Fields::read("body", body)?;
+        let (steps, old_payloads) = steps(fields.list("steps")?)?;
+        let mut payloads = fields.texts("payloads")?;
+        payloads.extend(old_payloads);
+        Ok(Self {
+            gid: fields.text("gid")?,
+            trans_type: fields.text("trans_type")?,
+            steps,
+            payloads,
+            query_prepared: fields.text("query_prepared")?,
+            protocol: fields.text("protocol")?,
+            custom_data: fields.text("custom_data")?,
+            rollback_reason: fields.text("rollback_reason")?,
+            req_extra: fields.map("req_extra")?,
+            wait_result: fields.flag("wait_result")?,
+            timeout_to_fail: fields.integer("timeout_to_fail")?,
+            request_timeout: fields.integer("request_timeout")?,
+            retry_interval: fields.integer("retry_interval")?,
+            retry_limit: fields.integer("retry_limit")?,
+            branch_headers: fields.map("branch_headers")?,
+            concurrent: fields.flag("concurrent")?,
+        })
     }
 
     /// gRPC's `Steps`: the JSON text of the list; empty and `null` are none. Returns the steps and their `data`.
     pub fn steps_from_json(text: &str) -> Result<(Vec<StepUrls>, Vec<Bytes>), Invalid> {
-        todo!()
+        if text.trim().is_empty() {
+            return Ok(Default::default());
+        }
+        match serde_json::from_str(text).map_err(|e| Invalid::new("steps", format!("is not JSON: {e}")))? {
+            Value::Null => Ok(Default::default()),
+            Value::Array(list) => steps(list),
+            _ => Err(Invalid::new("steps", "must be a list")),
+        }
     }
 
     /// The gid, parsed: the first thing a door needs, to load the record.
@@ -58,15 +88,97 @@ impl TransRequest {
         TransGid::parse(self.gid.as_str())
     }
 
+    /// The mode; `None` when the request names none.
+    pub fn trans_type(&self) -> Result<Option<TransType>, Invalid> {
+        match self.trans_type.as_str() {
+            "" => Ok(None),
+            text => match TransType::parse(text) {
+                Some(trans_type) => Ok(Some(trans_type)),
+                None => Err(Invalid::new("trans_type", "must be msg, saga, tcc, xa or workflow")),
+            },
+        }
+    }
+
     /// The options, checked.
     pub fn options(&self) -> Result<Options, Invalid> {
-        todo!()
+        check::headers(&self.branch_headers)?;
+        Ok(Options {
+            wait_result: self.wait_result,
+            timeout_to_fail_s: check::seconds("timeout_to_fail", self.timeout_to_fail)?,
+            request_timeout_s: check::seconds("request_timeout", self.request_timeout)?,
+            retry_interval_s: check::seconds("retry_interval", self.retry_interval)?,
+            retry_limit: check::range("retry_limit", self.retry_limit, check::RETRY_LIMIT_MAX)?,
+            branch_headers: self.branch_headers.clone(),
+            concurrent: self.concurrent,
+        })
     }
 
     /// The record that this request begins, `prepared`, with its rows, every field checked.
     pub fn into_global(self, now_ms: u64, limits: &Limits, topics: Topics<'_>) -> Result<Global, Refusal> {
-        todo!()
+        let gid = self.gid()?;
+        let trans_type = self.trans_type()?.ok_or_else(|| Invalid::new("trans_type", "is missing"))?;
+        let protocol = match self.protocol.as_str() {
+            "" => Protocol::Http,
+            text => Protocol::parse(text).ok_or_else(|| Invalid::new("protocol", "must be http, json-rpc or grpc"))?,
+        };
+        let options = self.options()?;
+        let (steps, payloads) = match trans_type {
+            TransType::Msg | TransType::Saga => {
+                // Clients that send both `payloads` and `data` send more than steps; dtm reads the first ones.
+                let mut payloads = self.payloads;
+                payloads.truncate(self.steps.len());
+                (self.steps, payloads)
+            }
+            TransType::Tcc | TransType::Xa | TransType::Workflow => Default::default(),
+        };
+        check::steps(&steps, &payloads)?;
+        check::url("query_prepared", &self.query_prepared)?;
+        check::custom_data(trans_type, &self.custom_data, steps.len())?;
+        let branches = rows::of(trans_type, &steps, &payloads, topics)?;
+        let interval_ms = timing::base_interval_ms(&options, limits);
+        Ok(Global {
+            gid,
+            trans_type,
+            status: GlobalStatus::Prepared,
+            protocol,
+            query_prepared: self.query_prepared,
+            steps,
+            payloads,
+            custom_data: self.custom_data,
+            result: String::new(),
+            rollback_reason: String::new(),
+            options,
+            create_ms: now_ms,
+            update_ms: now_ms,
+            finish_ms: 0,
+            rollback_ms: 0,
+            // A workflow is called back after one interval; an undecided one of the others when its time is up.
+            next_cron_ms: match trans_type {
+                TransType::Workflow => now_ms.saturating_add(interval_ms),
+                _ => now_ms,
+            },
+            interval_ms,
+            retry_count: 0,
+            failed_passes: 0,
+            ahead: false,
+            branches,
+        })
     }
+}
+
+/// The steps and, in their order, the non-empty `data` of those that have it.
+fn steps(list: Vec<Value>) -> Result<(Vec<StepUrls>, Vec<Bytes>), Invalid> {
+    if list.len() > check::STEPS_MAX {
+        return Err(Invalid::new("steps", format!("may be {} at most, got {}", check::STEPS_MAX, list.len())));
+    }
+    let (mut steps, mut old_payloads) = (Vec::with_capacity(list.len()), Vec::new());
+    for value in list {
+        let mut step = text_map("steps", value)?;
+        let mut take = |key: &str| step.remove(key).unwrap_or_default();
+        steps.push(StepUrls { action: take("action"), compensate: take("compensate") });
+        old_payloads.extend(Some(take("data")).filter(|data| !data.is_empty()).map(Bytes::from));
+    }
+    Ok((steps, old_payloads))
 }
 
 /// The body of registerBranch (and its old names), from JSON or gRPC.
@@ -84,10 +196,24 @@ pub struct RegisterBranch {
 impl RegisterBranch {
     /// Reads a flat JSON object whose values are strings or null.
     pub fn from_json(body: &[u8]) -> Result<Self, Invalid> {
-        todo!()
+        let value: Value =
+            serde_json::from_slice(body).map_err(|e| Invalid::new("body", format!("is not JSON: {e}")))?;
+        if !value.is_object() {
+            return Err(Invalid::new("body", "must be an object of strings"));
+        }
+        let mut fields = text_map("body", value)?;
+        let mut take = |key: &str| fields.remove(key).unwrap_or_default();
+        let (gid, trans_type, branch_id) = (take("gid"), take("trans_type"), take("branch_id"));
+        let data = Bytes::from(take("data"));
+        Ok(Self { gid, trans_type, branch_id, data, fields })
     }
 
     pub fn gid(&self) -> Result<TransGid, Invalid> {
         TransGid::parse(self.gid.as_str())
+    }
+
+    /// One of the mode's own entries; empty when it is missing.
+    pub(super) fn field(&self, key: &str) -> &str {
+        self.fields.get(key).map_or("", String::as_str)
     }
 }

@@ -67,6 +67,17 @@ impl GlobalStatus {
     pub fn is_final(self) -> bool {
         matches!(self, GlobalStatus::Succeed | GlobalStatus::Failed)
     }
+
+    /// The legal moves, all modes together. What is over stays as it is.
+    pub fn may_become(self, to: GlobalStatus) -> bool {
+        use GlobalStatus::{Aborting, Failed, Prepared, Submitted, Succeed};
+        match self {
+            Prepared => to != Prepared,
+            Submitted => matches!(to, Succeed | Aborting | Failed),
+            Aborting => to == Failed,
+            Succeed | Failed => false,
+        }
+    }
 }
 
 words! {
