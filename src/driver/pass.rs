@@ -109,6 +109,9 @@ impl Work<'_> {
                             return Ok(Ended::HandedOver);
                         }
                     };
+                    if matches!(called, Called::Workflow) {
+                        self.reload().await?; // its client registers what it did, and may end it, meanwhile
+                    }
                     self.take(&mut pass, called, &op, result);
                 }
                 Step::Move { to, reason } => {
@@ -156,6 +159,19 @@ impl Work<'_> {
 
     fn must_tell_ahead(&self) -> bool {
         self.runs_ahead() && self.unwritten && !self.ahead
+    }
+
+    async fn reload(&mut self) -> Result<(), Stop> {
+        match self.driver.redis.load_trans(&self.global.gid).await {
+            Ok(Some(loaded)) => {
+                self.status = loaded.global.status;
+                self.global = loaded.global;
+                (self.version, self.fields) = (loaded.version, loaded.fields);
+                Ok(())
+            }
+            Ok(None) => Err(Stop::Lost),
+            Err(error) => Err(Stop::Store(error)),
+        }
     }
 
     async fn write(&mut self, due: Due) -> Result<(), Stop> {

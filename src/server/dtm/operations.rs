@@ -79,10 +79,16 @@ impl From<Uncallable> for Refused {
     }
 }
 
+/// The subscribers of the topics that a request names.
+pub type Subscribers = HashMap<String, Vec<String>>;
+
+/// Does the call set the driver going (`Some`), and is there room for it on this node?
+type Drive = Option<Option<OwnedSemaphorePermit>>;
+
 /// What a call did.
 enum Written {
     /// The record as it is now, with the pass that works on it.
-    Written(Box<Global>, Option<Told>),
+    Done(Box<Global>, Option<Told>),
     Nothing(Option<Box<Global>>),
     /// Somebody else was faster; there is this now.
     Meanwhile(Option<Box<Loaded>>),
@@ -142,12 +148,7 @@ pub async fn reset_next_cron(driver: &Arc<Driver>, gid: &TransGid) -> Result<(),
         return Ok(()); // it is being worked on now, which is what was asked for
     }
     let change = |existing: Option<&Global>| moves::reset_next_cron(existing, gid, now_ms());
-    let (global, _) = perform(driver, gid, false, None, change).await?;
-    if global.is_some_and(|global| !global.status.is_final()) {
-        driver.redis.move_due(std::slice::from_ref(gid), Due::At(now_ms())).await?;
-        driver.due_at(now_ms());
-    }
-    Ok(())
+    perform(driver, gid, false, None, change).await.map(|_| ())
 }
 
 pub async fn register_branch(driver: &Arc<Driver>, request: RegisterBranch) -> Result<(), Refused> {
@@ -199,12 +200,11 @@ fn check_urls(request: &TransRequest) -> Result<(), Refused> {
 }
 
 /// Asks the rules, writes what they say, and asks again if somebody else was faster. `new`: begin without a look.
-/// `room`: the call sets the driver going, in this room if there is any.
 async fn perform(
     driver: &Arc<Driver>,
     gid: &TransGid,
     new: bool,
-    mut room: Option<Option<OwnedSemaphorePermit>>,
+    mut room: Drive,
     change: impl Fn(Option<&Global>) -> Result<Change, Refusal>,
 ) -> Result<(Option<Box<Global>>, Option<Told>), Refused> {
     let mut existing = if new { None } else { driver.redis.load_trans(gid).await?.map(Box::new) };
@@ -219,7 +219,7 @@ async fn perform(
             change @ Change::Append(_) => return Err(Refused::Other(format!("{gid}: unexpected {change:?}"))),
         };
         match written {
-            Written::Written(global, told) => return Ok((Some(global), told)),
+            Written::Done(global, told) => return Ok((Some(global), told)),
             Written::Nothing(global) => return Ok((global, None)),
             Written::Meanwhile(there) => existing = there,
         }
@@ -228,7 +228,7 @@ async fn perform(
 }
 
 /// The due time to store, and whether this node drives it now.
-fn plan(driver: &Driver, global: &Global, room: &Option<Option<OwnedSemaphorePermit>>) -> (Due, bool) {
+fn plan(driver: &Driver, global: &Global, room: &Drive) -> (Due, bool) {
     let due_ms = global.due_ms(driver.limits());
     match (due_ms, room) {
         (None, _) => (Due::Never, false),
@@ -240,7 +240,7 @@ fn plan(driver: &Driver, global: &Global, room: &Option<Option<OwnedSemaphorePer
 async fn create(
     driver: &Arc<Driver>,
     mut global: Box<Global>,
-    room: &mut Option<Option<OwnedSemaphorePermit>>,
+    room: &mut Drive,
 ) -> Result<Written, Refused> {
     let (due, drive) = plan(driver, &global, room);
     // Driven from memory, a saga goes on without writing each result.
@@ -250,7 +250,7 @@ async fn create(
         Created::New => {
             crate::crash::point("trans.after_create");
             global.ahead = false;
-            Ok(Written::Written(global.clone(), go(driver, *global, 1, Vec::new(), due, drive, room)))
+            Ok(Written::Done(global.clone(), go(driver, *global, 1, Vec::new(), due, drive, room)))
         }
     }
 }
@@ -259,14 +259,14 @@ async fn replace(
     driver: &Arc<Driver>,
     loaded: Loaded,
     global: Box<Global>,
-    room: &mut Option<Option<OwnedSemaphorePermit>>,
+    room: &mut Drive,
 ) -> Result<Written, Refused> {
     let (due, drive) = plan(driver, &global, room);
     let saved =
         driver.redis.save_trans(&global, loaded.global.status, loaded.version, &loaded.fields, due).await?;
     match saved {
         Saved::Saved(version) => {
-            Ok(Written::Written(global.clone(), go(driver, *global, version, loaded.fields, due, drive, room)))
+            Ok(Written::Done(global.clone(), go(driver, *global, version, loaded.fields, due, drive, room)))
         }
         Saved::Stale | Saved::Gone => {
             Ok(Written::Meanwhile(driver.redis.load_trans(&loaded.global.gid).await?.map(Box::new)))
@@ -281,7 +281,7 @@ fn go(
     fields: Vec<String>,
     due: Due,
     drive: bool,
-    room: &mut Option<Option<OwnedSemaphorePermit>>,
+    room: &mut Drive,
 ) -> Option<Told> {
     if let Due::At(ms) = due {
         driver.due_at(ms);
@@ -334,5 +334,3 @@ async fn ended(mut told: Told) -> Option<Ended> {
     told.wait_for(Option::is_some).await.ok()?.clone()
 }
 
-/// The subscribers of the topics that a request names.
-pub type Subscribers = HashMap<String, Vec<String>>;

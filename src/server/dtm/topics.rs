@@ -4,25 +4,15 @@
 //! after some seconds.
 
 use super::operations::{Refused, Subscribers};
+use crate::domain::trans::topic::{self, Subscriber};
 use crate::domain::trans::{Refusal, TransRequest};
 use crate::driver::Driver;
 use crate::store::Error;
-use serde::{Deserialize, Serialize};
 
 pub const CATEGORY: &str = "topics";
 const SCHEME: &str = "topic://";
 /// How often a change is tried anew because another one came first.
 const TRIES_MAX: u32 = 16;
-/// Most subscribers of one topic: each becomes a branch of every message.
-const SUBSCRIBERS_MAX: usize = 256;
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Subscriber {
-    url: String,
-    #[serde(default)]
-    remark: String,
-}
-
 fn parse(value: &str) -> Result<Vec<Subscriber>, Refused> {
     serde_json::from_str(value)
         .map_err(|error| Error::Unexpected { what: "a topic", reply: error.to_string() }.into())
@@ -44,37 +34,12 @@ pub async fn of_request(driver: &Driver, request: &TransRequest) -> Result<Subsc
 }
 
 pub async fn subscribe(driver: &Driver, topic: &str, url: &str, remark: &str) -> Result<(), Refused> {
-    check(topic, url)?;
     crate::branch::check(crate::domain::trans::Protocol::Grpc, url)?;
-    change(driver, topic, |there| {
-        let mut subscribers = there.unwrap_or_default();
-        if subscribers.iter().any(|subscriber| subscriber.url == url) {
-            return Err(Refusal::Topic("this url exists").into());
-        }
-        if subscribers.len() >= SUBSCRIBERS_MAX {
-            return Err(Refused::Other(format!("a topic has at most {SUBSCRIBERS_MAX} subscribers")));
-        }
-        subscribers.push(Subscriber { url: url.to_owned(), remark: remark.to_owned() });
-        Ok(subscribers)
-    })
-    .await
+    change(driver, topic, |there| topic::subscribe(there, topic, url, remark)).await
 }
 
 pub async fn unsubscribe(driver: &Driver, topic: &str, url: &str) -> Result<(), Refused> {
-    check(topic, url)?;
-    change(driver, topic, |there| {
-        let mut subscribers = there.ok_or(Refusal::Topic("no such a topic"))?;
-        if subscribers.is_empty() {
-            return Err(Refusal::Topic("this topic is empty").into());
-        }
-        let before = subscribers.len();
-        subscribers.retain(|subscriber| subscriber.url != url);
-        if subscribers.len() == before {
-            return Err(Refusal::Topic("no such an url ").into());
-        }
-        Ok(subscribers)
-    })
-    .await
+    change(driver, topic, |there| topic::unsubscribe(there, topic, url)).await
 }
 
 pub async fn delete(driver: &Driver, topic: &str) -> Result<(), Refused> {
@@ -89,20 +54,10 @@ pub async fn delete(driver: &Driver, topic: &str) -> Result<(), Refused> {
     Err(Refusal::StorageNotFound.into())
 }
 
-fn check(topic: &str, url: &str) -> Result<(), Refused> {
-    if topic.is_empty() {
-        return Err(Refusal::Topic("empty topic").into());
-    }
-    if url.is_empty() {
-        return Err(Refusal::Topic("empty url").into());
-    }
-    Ok(())
-}
-
 async fn change(
     driver: &Driver,
     topic: &str,
-    change: impl Fn(Option<Vec<Subscriber>>) -> Result<Vec<Subscriber>, Refused>,
+    change: impl Fn(Option<&[Subscriber]>) -> Result<Vec<Subscriber>, Refusal>,
 ) -> Result<(), Refused> {
     for _ in 0..TRIES_MAX {
         let stored = driver.redis.kv_read(CATEGORY, topic).await?;
@@ -110,7 +65,7 @@ async fn change(
             Some(stored) => (stored.version, Some(parse(&stored.value)?)),
             None => (0, None),
         };
-        let value = serde_json::to_string(&change(there)?).expect("subscribers are plain data");
+        let value = serde_json::to_string(&change(there.as_deref())?).expect("subscribers are plain data");
         if driver.redis.kv_save(CATEGORY, topic, version, Some(&value)).await? {
             return Ok(());
         }
