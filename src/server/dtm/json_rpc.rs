@@ -45,12 +45,17 @@ struct Problem {
 }
 
 pub async fn answer(app: &App, body: &[u8]) -> Response {
+    let unreadable = |what: &str| {
+        let problem = Problem { code: PARSE_ERROR, message: format!("Parse json error: {what}") };
+        word(StatusCode::BAD_REQUEST, "", Err(problem))
+    };
+    // serde takes a list for a struct too; here it would be a batch, which dtm does not know.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return unreadable("a request is one JSON object");
+    }
     let request: Request<'_> = match serde_json::from_slice(body) {
         Ok(request) => request,
-        Err(error) => {
-            let problem = Problem { code: PARSE_ERROR, message: format!("Parse json error: {error}") };
-            return word(StatusCode::BAD_REQUEST, "", Err(problem));
-        }
+        Err(error) => return unreadable(&error.to_string()),
     };
     let id = request.id.as_deref().unwrap_or_default();
     if id.is_empty() || request.jsonrpc.as_deref() != Some("2.0") {

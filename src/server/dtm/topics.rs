@@ -4,8 +4,9 @@
 //! after some seconds.
 
 use super::operations::{Refused, Subscribers};
+use crate::branch;
 use crate::domain::trans::topic::{self, Subscriber};
-use crate::domain::trans::{Refusal, TransRequest};
+use crate::domain::trans::{Protocol, Refusal, TransRequest};
 use crate::driver::Driver;
 use crate::store::Error;
 
@@ -34,12 +35,16 @@ pub async fn of_request(driver: &Driver, request: &TransRequest) -> Result<Subsc
 }
 
 pub async fn subscribe(driver: &Driver, topic: &str, url: &str, remark: &str) -> Result<(), Refused> {
-    crate::branch::check(crate::domain::trans::Protocol::Grpc, url)?;
-    change(driver, topic, |there| topic::subscribe(there, topic, url, remark)).await
+    change(driver, topic, |there| {
+        let subscribers = topic::subscribe(there, topic, url, remark)?;
+        branch::check(Protocol::Grpc, url)?; // by its URL alone: messages of any protocol may come
+        Ok(subscribers)
+    })
+    .await
 }
 
 pub async fn unsubscribe(driver: &Driver, topic: &str, url: &str) -> Result<(), Refused> {
-    change(driver, topic, |there| topic::unsubscribe(there, topic, url)).await
+    change(driver, topic, |there| Ok(topic::unsubscribe(there, topic, url)?)).await
 }
 
 pub async fn delete(driver: &Driver, topic: &str) -> Result<(), Refused> {
@@ -57,7 +62,7 @@ pub async fn delete(driver: &Driver, topic: &str) -> Result<(), Refused> {
 async fn change(
     driver: &Driver,
     topic: &str,
-    change: impl Fn(Option<&[Subscriber]>) -> Result<Vec<Subscriber>, Refusal>,
+    change: impl Fn(Option<&[Subscriber]>) -> Result<Vec<Subscriber>, Refused>,
 ) -> Result<(), Refused> {
     for _ in 0..TRIES_MAX {
         let stored = driver.redis.kv_read(CATEGORY, topic).await?;
