@@ -15,16 +15,18 @@ ARGV[2..] ids of the notices in the finished stream
          then the fields of the detail hash
 Slot     {sale/partition}, all keys
 Returns  entries forgotten by this call
+Errors   NOCOUNT: a counter is missing or no number (a foreign hand)
 Cost     O(notices + entries + details)
 ]]
 local counts = {}
 for number in string.gmatch(ARGV[1], '%d+') do counts[#counts + 1] = tonumber(number) end
 local notices, entries, details = unpack(counts)
-local archived, gone = {}, {}
+local archived, gone, is_gone = {}, {}, {}
 local at = 2 + notices
 for _ = 1, entries do
   local id, skus = ARGV[at], tonumber(ARGV[at + 1])
-  if redis.call('HDEL', KEYS[3], id) == 1 then
+  if not is_gone[id] and redis.call('HEXISTS', KEYS[3], id) == 1 then
+    is_gone[id] = true
     gone[#gone + 1] = id
     for i = at + 2, at + 1 + 2 * skus, 2 do
       archived[ARGV[i]] = (archived[ARGV[i]] or 0) + tonumber(ARGV[i + 1])
@@ -32,11 +34,26 @@ for _ = 1, entries do
   end
   at = at + 2 + 2 * skus
 end
-for sku, units in pairs(archived) do redis.call('HINCRBY', KEYS[1], sku .. ':archived', units) end
-if #gone > 0 then redis.call('XDEL', KEYS[2], unpack(gone)) end
-if details > 0 then redis.call('HDEL', KEYS[4], unpack(ARGV, at, at + details - 1)) end
-if notices > 0 then
-  redis.call('XACK', KEYS[5], 'records', unpack(ARGV, 2, 1 + notices))
-  redis.call('XDEL', KEYS[5], unpack(ARGV, 2, 1 + notices))
+for sku in pairs(archived) do
+  local units = redis.call('HGET', KEYS[1], sku .. ':archived')
+  if not (units and string.find(units, '^%d+$')) then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. sku) end
 end
+redis.call('XLEN', KEYS[2])
+redis.call('HLEN', KEYS[4])
+redis.call('XLEN', KEYS[5])
+
+-- Checks end here, writes begin: a script has no rollback. A thousand at a time: Lua's stack takes 8000 values.
+local function in_parts(first, last, write)
+  for i = first, last, 1000 do write(i, math.min(i + 999, last)) end
+end
+for sku, units in pairs(archived) do redis.call('HINCRBY', KEYS[1], sku .. ':archived', units) end
+in_parts(1, #gone, function(first, last)
+  redis.call('HDEL', KEYS[3], unpack(gone, first, last))
+  redis.call('XDEL', KEYS[2], unpack(gone, first, last))
+end)
+in_parts(at, at + details - 1, function(first, last) redis.call('HDEL', KEYS[4], unpack(ARGV, first, last)) end)
+in_parts(2, 1 + notices, function(first, last)
+  redis.call('XACK', KEYS[5], 'records', unpack(ARGV, first, last))
+  redis.call('XDEL', KEYS[5], unpack(ARGV, first, last))
+end)
 return #gone

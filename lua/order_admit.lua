@@ -21,6 +21,7 @@ Returns  {codes, entry id or '', settings version, address (12 bytes) of the 1st
          codes, one letter a request: A admitted (its index in the entry: how many A came before), R replayed,
          K key reused, N not open, P paused, C closed, U unknown SKU, L limit reached, S sold out
 Errors   NOSALE: there is no such sale (a caller's mistake, not an outcome)
+         NOCOUNT: the version is missing or no number; NOGROUP: the stream has no group (a foreign hand)
 Cost     O(n) with a dozen commands a batch; a losing request costs its two look-ups and writes nothing
 ]]
 local node, n, m = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -34,6 +35,7 @@ if not sale[1] then return redis.error_reply('NOSALE ' .. KEYS[1]) end
 local time = redis.call('TIME')  -- one clock for all nodes: nobody opens a sale early
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local limit = tonumber(sale[4])
+if not string.find(sale[5] or '', '^%d+$') then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' version') end
 local closed_code
 if sale[1] == 'closed' or now_ms >= tonumber(sale[3]) then closed_code = 'C'
 elseif sale[1] == 'paused' then closed_code = 'P'
@@ -108,6 +110,9 @@ end
 
 local id, id_packed = '', ''
 if winners > 0 then
+  -- Of a wrong type, or without its group, they must fail here; the other keys were read above.
+  redis.call('XPENDING', KEYS[5], 'delivery', '-', '-', 1)
+  redis.call('HLEN', KEYS[6])
   -- Checks end here, writes begin: a script has no rollback.
   id = redis.call('XADD', KEYS[5], '*', 'v1', table.concat(written))
   redis.call('XCLAIM', KEYS[5], 'delivery', node, 0, id, 'FORCE', 'JUSTID')

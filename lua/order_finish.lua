@@ -20,7 +20,8 @@ ARGV[2..] for each entry: id, outcome expected, outcome new
          then for each detail: <entry id>.<index>, JSON
 Slot     {sale/partition}, all keys
 Returns  {'DONE'} or {'STALE', id, outcome as written or '' if the entry is gone, …} for each entry that differs
-Cost     O(entries + SKUs + buyers), about six commands
+Errors   NOCOUNT: a counter is missing or no number (a foreign hand)
+Cost     O(entries + SKUs + buyers), about eight commands
 ]]
 local counts = {}
 for number in string.gmatch(ARGV[1], '%d+') do counts[#counts + 1] = tonumber(number) end
@@ -37,29 +38,53 @@ for i = 1, entries do
 end
 if #stale > 1 then return stale end
 
--- Checks end here, writes begin.
+-- What follows is read before anything is written: a key of a wrong type or a counter that is none must fail here.
+local function is_count(text) return text and string.find(text, '^%-?%d+$') end
+local skus_at = 2 + 3 * entries
+local buyers_at = skus_at + 3 * skus
+local retries_at = buyers_at + 2 * buyers
+local details_at = retries_at + retries
+local stock_new, held_new = {}, {}
+for i = skus_at, buyers_at - 1, 3 do
+  local sku, sold, back = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local units = redis.call('HMGET', KEYS[1], sku .. ':reserved', sku .. ':sold', sku .. ':available')
+  if not (is_count(units[1]) and is_count(units[2]) and is_count(units[3])) then
+    return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. sku)
+  end
+  stock_new[#stock_new + 1] = { sku .. ':reserved', string.format('%.0f', units[1] - sold - back),
+    sku .. ':sold', string.format('%.0f', units[2] + sold), sku .. ':available', string.format('%.0f', units[3] + back) }
+end
+for i = buyers_at, retries_at - 1, 2 do
+  local held = redis.call('HGET', KEYS[2], ARGV[i])
+  if held and not is_count(held) then return redis.error_reply('NOCOUNT ' .. KEYS[2]) end
+  held_new[i] = (held or 0) - ARGV[i + 1]
+end
+redis.call('XLEN', KEYS[3])
+redis.call('XLEN', KEYS[5])
+if retries > 0 then redis.call('ZCARD', KEYS[6]) end
+if details > 0 then redis.call('HLEN', KEYS[7]) end
+
+-- Checks end here, writes begin: a script has no rollback.
 local outcomes, complete = {}, {}
 for i = 1, entries do
   outcomes[2 * i - 1], outcomes[2 * i] = ids[i], ARGV[3 * i + 1]
   if not string.find(ARGV[3 * i + 1], '.', 1, true) then complete[#complete + 1] = ids[i] end
 end
 redis.call('HSET', KEYS[4], unpack(outcomes))
-local at = 2 + 3 * entries
-for i = at, at + 3 * skus - 1, 3 do
-  local sku, sold, back = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  redis.call('HINCRBY', KEYS[1], sku .. ':reserved', -(sold + back))
-  if sold > 0 then redis.call('HINCRBY', KEYS[1], sku .. ':sold', sold) end
-  if back > 0 then redis.call('HINCRBY', KEYS[1], sku .. ':available', back) end
+for _, units in ipairs(stock_new) do redis.call('HSET', KEYS[1], unpack(units)) end
+for i = buyers_at, retries_at - 1, 2 do
+  if held_new[i] > 0 then
+    redis.call('HSET', KEYS[2], ARGV[i], string.format('%.0f', held_new[i]))
+  else
+    redis.call('HDEL', KEYS[2], ARGV[i])
+  end
 end
-at = at + 3 * skus
-for i = at, at + 2 * buyers - 1, 2 do
-  local left = redis.call('HINCRBY', KEYS[2], ARGV[i], -tonumber(ARGV[i + 1]))
-  if left <= 0 then redis.call('HDEL', KEYS[2], ARGV[i]) end
+-- A thousand at a time: Lua's stack takes 8000 values.
+for i = retries_at, details_at - 1, 1000 do
+  redis.call('ZREM', KEYS[6], unpack(ARGV, i, math.min(i + 999, details_at - 1)))
 end
-at = at + 2 * buyers
-if retries > 0 then redis.call('ZREM', KEYS[6], unpack(ARGV, at, at + retries - 1)) end
-at = at + retries
-if details > 0 then redis.call('HSET', KEYS[7], unpack(ARGV, at, at + 2 * details - 1)) end
+local last = details_at + 2 * details - 1
+for i = details_at, last, 1000 do redis.call('HSET', KEYS[7], unpack(ARGV, i, math.min(i + 999, last))) end
 if #complete > 0 then
   redis.call('XACK', KEYS[3], 'delivery', unpack(complete))
   redis.call('XADD', KEYS[5], '*', 'ids', table.concat(complete, ' '))

@@ -14,6 +14,9 @@ Cost     O(n log N), N = orders waiting for a retry
 ]]
 local time = redis.call('TIME')  -- one clock: nodes that differ must not hasten or forget a retry
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+-- Of a wrong type they must fail here, not after the first write.
+redis.call('ZCARD', KEYS[2])
+redis.call('HLEN', KEYS[3])
 local noted = 0
 for i = 1, tonumber(ARGV[1]) do
   local id, index, delay_ms, detail = ARGV[4 * i - 2], tonumber(ARGV[4 * i - 1]), ARGV[4 * i], ARGV[4 * i + 1]

@@ -15,10 +15,13 @@ ARGV[6]  limit per buyer, units (0 = none)
 ARGV[7..] sku, units, sku, units …
 Slot     {sale/partition}, all keys
 Returns  CREATED | SAME (this very body created it before) | EXISTS (another body did)
+Errors   LEFTOVER: there is no such sale, and yet keys of it (a foreign hand)
 Cost     O(SKUs)
 ]]
 local body = redis.call('HGET', KEYS[1], 'body')
 if body then return body == ARGV[1] and 'SAME' or 'EXISTS' end
+if redis.call('EXISTS', KEYS[2], KEYS[3], KEYS[4]) > 0 then return redis.error_reply('LEFTOVER ' .. KEYS[1]) end
+-- Checks end here, writes begin: a script has no rollback.
 redis.call('XGROUP', 'CREATE', KEYS[3], 'delivery', '0', 'MKSTREAM')
 redis.call('XGROUP', 'CREATE', KEYS[4], 'records', '0', 'MKSTREAM')
 for i = 7, #ARGV, 2 do

@@ -74,11 +74,13 @@ async fn private_redis(config: &Config) -> Check {
     let output = tokio::process::Command::new(program).arg("--version").output().await;
     match output {
         Ok(output) if output.status.success() => {
-            let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            let text = String::from_utf8_lossy(&output.stdout);
+            // "Redis server v=7.0.15 sha=00000000:0 malloc=…"
+            let version = text.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or(text.trim());
             Check::new(
                 "Redis",
                 Health::Good,
-                format!("a private one will be started: {version}; AOF, fsync always, no eviction"),
+                format!("a private one will be started: {program} {version}; AOF, fsync always, no eviction"),
             )
         }
         Ok(output) => Check::new("Redis", Health::Bad, format!("`{program} --version` failed: {}", output.status)),

@@ -87,6 +87,9 @@ async fn serve(
     let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(server::run(listener, app, stopping, config.shutdown.grace));
     banner(&config, address, embedded.as_ref(), &redis, &kind, started.elapsed());
+    if !dev {
+        println!("Next: rushline sale create NAME --item SKU=UNITS --order-endpoint http://…");
+    }
     let shop = if dev { Some(demo::dev::open_shop(&config, address).await?) } else { None };
 
     signalled().await?;
@@ -227,7 +230,6 @@ fn banner(
     println!("  Records      {records}");
     println!();
     println!("Ready in {} ms. Ctrl-C finishes what is in flight; a second Ctrl-C stops at once.", took.as_millis());
-    println!("Next: rushline sale create NAME --item SKU=UNITS --order-endpoint http://…");
 }
 
 async fn signalled() -> anyhow::Result<()> {

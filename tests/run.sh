@@ -6,35 +6,39 @@ set -eu
 cd -- "$(dirname -- "$0")/.."
 sh tests/servers/install.sh
 
-# Every process of this run carries this variable; whoever still does at the end was left behind by a killed test.
-RUSHLINE_TEST_RUN="rushline-test-$$-$(date +%s)"
-export RUSHLINE_TEST_RUN
 if [ -n "${CI:-}" ]; then
     export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
 fi
 
-scratch=$(mktemp -d "${TMPDIR:-/tmp}/rushline-test.XXXXXX")
+# All that the tests start works inside this directory, so whoever still does at the end was left behind by a killed
+# test. A short path, for unix sockets; open to walk through, for PostgreSQL's own account.
+scratch=$(mktemp -d /tmp/rushline-test.XXXXXX)
+scratch=$(CDPATH='' cd -- "$scratch" && pwd -P)
+chmod 711 "$scratch"
+mkdir "$scratch/tests"
+chmod 1777 "$scratch/tests"
+export TMPDIR="$scratch/tests"
 
-# Only processes with our mark, one by one by their ids. Linux tells of marks; elsewhere the tests' own drops must do.
-end_leftovers() {
-    for environment in /proc/[0-9]*/environ; do
-        if ! grep -q "RUSHLINE_TEST_RUN=$RUSHLINE_TEST_RUN" "$environment" 2>/dev/null; then continue; fi
-        pid=${environment#/proc/}
-        pid=${pid%/environ}
-        case $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in
-            *redis-server* | *mongod* | *mariadbd* | *postgres* | *rushline*)
-                case $pid in "$$") continue ;; esac
-                kill "$1" "$pid" 2>/dev/null && left_over=$((left_over + 1)) ;;
-        esac
-    done
+# The ids of processes whose working directory is ours, removed already or not.
+left_behind() {
+    if [ -d /proc/self ]; then
+        for link in /proc/[0-9]*/cwd; do
+            case $(readlink "$link" 2>/dev/null) in
+                "$scratch"/*) link=${link#/proc/} && printf '%s\n' "${link%/cwd}" ;;
+            esac
+        done
+    elif command -v lsof >/dev/null 2>&1; then
+        lsof -t -a -d cwd +D "$scratch" 2>/dev/null || true
+    fi
 }
 clean_up() {
-    left_over=0
-    end_leftovers -TERM
-    if [ "$left_over" -gt 0 ]; then
-        sleep 2
-        end_leftovers -KILL
-    fi
+    for signal in TERM KILL; do
+        ids=$(left_behind)
+        if [ -z "$ids" ]; then break; fi
+        # shellcheck disable=SC2086  # a list of ids
+        kill -s "$signal" $ids 2>/dev/null || true
+        sleep 1
+    done
     rm -rf "$scratch"
 }
 trap 'clean_up; exit 130' INT TERM

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -24,7 +25,8 @@ use crate::processes::{Process, free_port, fresh_directory, sibling};
 use crate::progress;
 use crate::report::{Report, Timing};
 
-const SALE: &str = "demo";
+/// A name of its own for each run: records that an earlier run left in the same database are not this one's.
+static SALE: LazyLock<String> = LazyLock::new(|| format!("demo-{}", jiff::Timestamp::now().as_second()));
 const SKU: &str = "sku-1";
 const LIMIT_PER_BUYER: u32 = 2;
 /// The order service's habits, of 100 orders.
@@ -119,7 +121,7 @@ async fn sell(settings: &Settings, rushline: &Path, started: &mut Vec<Process>) 
         directory.display()
     ));
     let sale = json!({
-        "sale": SALE,
+        "sale": *SALE,
         "items": [{"sku": SKU, "units": settings.units}],
         "limit_per_buyer": LIMIT_PER_BUYER,
         "order_endpoint": {
@@ -133,13 +135,13 @@ async fn sell(settings: &Settings, rushline: &Path, started: &mut Vec<Process>) 
     });
     server.expect("POST", "/v1/sales", Some(&sale)).await?;
     say(format!(
-        "sale {SALE}: {} units of {SKU}, {} buyers, at most {LIMIT_PER_BUYER} each",
-        settings.units, settings.buyers
+        "sale {}: {} units of {SKU}, {} buyers, at most {LIMIT_PER_BUYER} each",
+        *SALE, settings.units, settings.buyers
     ));
 
     let crowd = Rc::new(Crowd {
         address: server.address,
-        sale: SALE.into(),
+        sale: SALE.clone(),
         sku: SKU.into(),
         buyers: settings.buyers,
         at_once: settings.at_once,
@@ -153,13 +155,13 @@ async fn sell(settings: &Settings, rushline: &Path, started: &mut Vec<Process>) 
     }
     let selling = began.elapsed();
     say("sold out; waiting until every order has ended and is in the records".into());
-    let audit = Audit::settled(server, SALE, SETTLE_TIME_MAX).await?;
+    let audit = Audit::settled(server, &SALE, SETTLE_TIME_MAX).await?;
     let settled = began.elapsed();
     let asked_again = crowd.ask_again(&book, ASKED_AGAIN_MAX).await;
     let at_service = list_gids(shop).await?;
     let refused_by_service = compare(server, &book, &at_service).await?;
 
-    let sale = server.expect("GET", &format!("/v1/sales/{SALE}"), None).await.unwrap_or(Value::Null);
+    let sale = server.expect("GET", &format!("/v1/sales/{}", *SALE), None).await.unwrap_or(Value::Null);
     let book = book.borrow();
     let mut faults = book.faults_named.clone();
     if book.faults > faults.len() as u64 {
@@ -216,7 +218,7 @@ async fn list_gids(shop: Api) -> anyhow::Result<HashSet<String>> {
     let mut all = HashSet::new();
     let mut after = String::new();
     loop {
-        let page = shop.expect("GET", &format!("/gids?sale={SALE}&after={after}&limit={PAGE}"), None).await?;
+        let page = shop.expect("GET", &format!("/gids?sale={}&after={after}&limit={PAGE}", *SALE), None).await?;
         let page: Vec<String> = serde_json::from_value(page["gids"].clone())?;
         let Some(last) = page.last() else { return Ok(all) };
         ensure!(*last > after, "the order service lists its gids out of order");

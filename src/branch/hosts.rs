@@ -154,8 +154,7 @@ impl Host {
             let authority = HeaderValue::from_str(&target.authority).map_err(|_| Error::Url(target.path.clone()))?;
             headers.entry(HOST).or_insert(authority);
         }
-        let mut message =
-            head.body(Full::new(request.body.clone())).map_err(|error| Error::Url(error.to_string()))?;
+        let mut message = head.body(Full::new(request.body.clone())).map_err(|error| Error::Url(error.to_string()))?;
         loop {
             let kept = self.take_idle().await;
             let fresh = kept.is_none();

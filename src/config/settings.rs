@@ -27,7 +27,7 @@ settings! {
         body_bytes_max: usize, "http.body_bytes_max", Count { default: 65_536, min: 1_024, max: 16 << 20, unit: "bytes" };
         /// Most connections at once; further ones wait in the listen queue. Each needs a file descriptor.
         connections_max: usize, "http.connections_max", Count { default: 20_000, min: 1, max: 1_000_000, unit: "connections" };
-        /// Time for a client to send its request head. Shorter sheds idle and slow clients sooner.
+        /// Time for a client to send its request head, and again for an order's body. Shorter sheds slow clients sooner.
         header_timeout: Duration, "http.header_timeout_ms", Millis { default: 10_000, min: 100, max: 600_000 };
         /// Longest `?wait_ms=` that is granted; longer wishes are cut to it. Each waiting request holds a connection.
         wait_max: Duration, "http.wait_ms_max", Millis { default: 30_000, min: 0, max: 600_000 };

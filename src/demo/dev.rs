@@ -62,7 +62,10 @@ pub async fn open_shop(config: &Config, server: SocketAddr) -> anyhow::Result<Sh
     println!("Development mode, not for production. The sale `{SALE}` is open: {UNITS} of sku-1, two a buyer. Try:");
     println!("  curl -X POST http://{server}/v1/sales/{SALE}/orders -H 'Idempotency-Key: first' \\");
     println!("       -d '{{\"buyer\":\"u1\",\"items\":[{{\"sku\":\"sku-1\",\"quantity\":1}}]}}'");
-    println!("  rushline audit {SALE}");
+    // Clients look at the default address unless they are told otherwise.
+    let elsewhere =
+        if server == Config::default().http.listen { String::new() } else { format!(" --server http://{server}") };
+    println!("  rushline audit {SALE}{elsewhere}");
     Ok(Shop { service })
 }
 

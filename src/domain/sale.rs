@@ -232,3 +232,71 @@ pub fn check_limit(limit: Option<u32>) -> Result<(), Invalid> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sale(change: impl FnOnce(&mut NewSale)) -> Result<(), Invalid> {
+        let mut new = NewSale {
+            sale: SaleName::parse("s").unwrap(),
+            items: vec![(Sku::parse("a").unwrap(), 1)],
+            settings: Settings {
+                status: SaleStatus::Open,
+                window: Window::default(),
+                limit_per_buyer: None,
+                endpoint: Endpoint::at("http://127.0.0.1/orders"),
+                durability: Durability::Fsync,
+            },
+        };
+        change(&mut new);
+        new.check()
+    }
+
+    #[test]
+    fn a_durability_is_written_as_it_is_read() {
+        for text in ["memory", "fsync", "replica:1", "replica:9"] {
+            assert_eq!(text.parse::<Durability>().unwrap().to_string(), text);
+        }
+        for text in ["", "Memory", "replica", "replica:", "replica:0", "replica:10", "replica:-1", "fsync "] {
+            assert!(text.parse::<Durability>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_sale_names_each_sku_once_and_in_bounds() {
+        let sku = |name: &str| Sku::parse(name).unwrap();
+        assert!(sale(|_| ()).is_ok());
+        assert!(sale(|new| new.items = vec![(sku("a"), 0), (sku("b"), UNITS_MAX)]).is_ok());
+        assert_eq!(sale(|new| new.items.clear()).unwrap_err().field, "items");
+        assert_eq!(sale(|new| new.items.push((sku("a"), 1))).unwrap_err().field, "items");
+        assert_eq!(sale(|new| new.items.push((sku("b"), UNITS_MAX + 1))).unwrap_err().field, "units");
+        let many = (0..=SKUS_MAX).map(|n| (sku(&format!("sku-{n}")), 1)).collect();
+        assert_eq!(sale(|new| new.items = many).unwrap_err().field, "items");
+    }
+
+    #[test]
+    fn a_limit_of_nothing_and_a_window_without_a_moment_are_refused() {
+        assert_eq!(sale(|new| new.settings.limit_per_buyer = Some(0)).unwrap_err().field, "limit_per_buyer");
+        for closes_ms in [9, 10] {
+            let window = Window { opens_ms: Some(10), closes_ms: Some(closes_ms) };
+            assert_eq!(sale(|new| new.settings.window = window).unwrap_err().field, "closes_at");
+        }
+        assert!(sale(|new| new.settings.window = Window { opens_ms: Some(10), closes_ms: Some(11) }).is_ok());
+    }
+
+    #[test]
+    fn an_endpoint_is_an_http_address_without_a_password() {
+        let check = |url: &str| Endpoint::at(url).check();
+        assert!(check("https://shop.example:8443/orders?tenant=1").is_ok());
+        assert!(check("http://[::1]/").is_ok());
+        for url in ["", "orders", "ftp://shop.example/", "http://", "http://u:p@shop.example/", "unix:/x"] {
+            assert_eq!(check(url).unwrap_err().field, "order_endpoint.url", "{url}");
+        }
+        let message = check("http://user:pass-word-1@shop.example/").unwrap_err().to_string();
+        assert!(!message.contains("pass-word-1"), "{message}");
+        let mut endpoint = Endpoint::at("http://shop.example/");
+        endpoint.list_url = Some("nowhere".into());
+        assert_eq!(endpoint.check().unwrap_err().field, "order_endpoint.list_url");
+    }
+}

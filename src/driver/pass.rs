@@ -116,8 +116,7 @@ impl Work<'_> {
                 }
                 Step::Move { to, reason } => {
                     apply_move(&mut self.global, to, reason.as_deref(), now_ms());
-                    let due =
-                        if to.is_final() { Due::Never } else { Due::Leased(driver.lease_until_ms()) };
+                    let due = if to.is_final() { Due::Never } else { Due::Leased(driver.lease_until_ms()) };
                     crate::crash::point("trans.before_save");
                     self.write(due).await?;
                     crate::crash::point("trans.after_save");
@@ -177,8 +176,7 @@ impl Work<'_> {
     async fn write(&mut self, due: Due) -> Result<(), Stop> {
         let remembered = self.global.ahead;
         self.global.ahead |= matches!(due, Due::Leased(_)) && self.runs_ahead();
-        let saved =
-            self.driver.redis.save_trans(&self.global, self.status, self.version, &self.fields, due).await;
+        let saved = self.driver.redis.save_trans(&self.global, self.status, self.version, &self.fields, due).await;
         self.ahead = self.global.ahead;
         self.global.ahead = remembered;
         match saved {

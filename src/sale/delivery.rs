@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -59,10 +59,6 @@ struct Inner {
     keeper: mpsc::UnboundedSender<Message>,
     workers: AtomicUsize,
     idle: AtomicUsize,
-    /// This node's leases hold until then, in ms since `origin`. A node that slept must not call before it has asked
-    /// whose orders these are now.
-    leased_until_ms: AtomicU64,
-    origin: Instant,
     seconds: metrics::Histogram,
 }
 
@@ -72,14 +68,12 @@ impl Delivery {
         let (queue, jobs) = async_channel::unbounded();
         Self(Arc::new(Inner {
             target: ArcSwapOption::from(Target::new(sale.settings().endpoint).map(Arc::new)),
-            leased_until_ms: AtomicU64::new(sale.limits.lease.as_millis() as u64),
             sale,
             queue,
             jobs,
             keeper,
             workers: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
-            origin: Instant::now(),
             seconds: metrics::histogram!("rushline_delivery_seconds"),
         }))
     }
@@ -103,16 +97,6 @@ impl Delivery {
     pub fn settings_changed(&self) {
         self.0.target.store(Target::new(self.0.sale.settings().endpoint).map(Arc::new));
         self.start_workers();
-    }
-
-    /// The keeper has renewed all leases at `started`; they hold for so long from then.
-    pub fn leased(&self, started: Instant, hold: Duration) {
-        let until = (started - self.0.origin + hold).as_millis() as u64;
-        self.0.leased_until_ms.store(until, Ordering::Release);
-    }
-
-    fn holds_lease(&self) -> bool {
-        self.0.origin.elapsed().as_millis() as u64 <= self.0.leased_until_ms.load(Ordering::Acquire)
     }
 
     fn start_workers(&self) {
@@ -143,8 +127,11 @@ impl Delivery {
                 break;
             }
             let Some(first) = self.next_job().await else { break };
-            while !self.holds_lease() {
+            while !first.entry.holds_lease() && !first.entry.is_lost() {
                 tokio::time::sleep(Duration::from_millis(20)).await; // the keeper renews or gives up; it has no event for it
+            }
+            if first.entry.is_lost() {
+                continue; // taken over while it queued here; the other node calls
             }
             let connection = match &mut connection {
                 Some((of, connection)) if Arc::ptr_eq(of, &target) => connection,
@@ -155,7 +142,15 @@ impl Delivery {
                 while jobs.len() < BULK_ORDERS_MAX
                     && let Ok(job) = inner.jobs.try_recv()
                 {
-                    jobs.push(job);
+                    match job.entry.is_lost() {
+                        true => {}
+                        false if job.entry.holds_lease() => jobs.push(job),
+                        // Back to the queue: it is looked at again as the first of another call.
+                        false => {
+                            let _ = inner.queue.try_send(job);
+                            break;
+                        }
+                    }
                 }
             }
             for job in &mut jobs {

@@ -15,7 +15,8 @@ use crate::store::orders::{Address, Detail, Finish, Sums, status_of};
 use crate::store::redis::Redis;
 use metrics::counter;
 use redis::aio::ConnectionManager;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,6 +26,8 @@ use tokio::time::Instant;
 
 /// How long an ended order waits for the others of its entry.
 const LINGER: Duration = Duration::from_millis(20);
+/// How long an entry whose orders have all ended waits for others, to be written by the same script.
+const LINGER_COMPLETE: Duration = Duration::from_millis(4);
 /// Most entries of one finish script.
 const ENTRIES_MAX: usize = 128;
 /// Most details of one finish script: they pass through Lua's stack.
@@ -55,7 +58,6 @@ struct Held {
     written: Vec<u8>,
     /// Orders that ended and are not written yet.
     ended: Vec<EndedOrder>,
-    since: Instant,
     /// Somebody waits for one of its orders: no lingering.
     urgent: bool,
     queued: bool,
@@ -95,8 +97,8 @@ pub struct Keeper {
     delivery: Delivery,
     lane: ConnectionManager,
     held: HashMap<EntryId, Held>,
-    /// Entries with unwritten ends, oldest first, and when to write them at the latest.
-    dirty: VecDeque<(Instant, EntryId)>,
+    /// Entries with unwritten ends, and when to write them at the latest; an entry may stand here twice.
+    dirty: BinaryHeap<Reverse<(Instant, EntryId)>>,
     due: BinaryHeap<Due>,
     /// Tries that failed since the last note of them.
     unnoted: Vec<(Address, Duration, Detail)>,
@@ -115,7 +117,7 @@ impl Keeper {
             node,
             delivery,
             held: HashMap::new(),
-            dirty: VecDeque::new(),
+            dirty: BinaryHeap::new(),
             due: BinaryHeap::new(),
             unnoted: Vec::new(),
             renew_at,
@@ -132,10 +134,7 @@ impl Keeper {
             }
             for message in messages.drain(..) {
                 match message {
-                    Message::Accepted(entry) => {
-                        let outcome = vec![b'.'; entry.orders.len()];
-                        self.hold(entry, outcome);
-                    }
+                    Message::Accepted(entry) => self.accepted(entry),
                     Message::TakenOver { entry, outcome, jobs } => self.take_over(entry, outcome, jobs),
                     Message::Answered(job, verdict) => self.answered(job, verdict),
                     Message::HandOver(done) => {
@@ -155,7 +154,7 @@ impl Keeper {
 
     fn wake_at(&self) -> Instant {
         let mut at = self.renew_at;
-        if let Some((linger, _)) = self.dirty.front() {
+        if let Some(Reverse((linger, _))) = self.dirty.peek() {
             at = at.min(*linger);
         }
         if let Some(due) = self.due.peek() {
@@ -164,15 +163,19 @@ impl Keeper {
         at
     }
 
+    fn accepted(&mut self, entry: Arc<Entry>) {
+        if self.held.contains_key(&entry.id) {
+            // Our own sweep was quicker than the answer to its admission.
+            entry.lose();
+            self.sale.backlog.fetch_sub(entry.orders.len() as u64, Ordering::Relaxed);
+            return;
+        }
+        let outcome = vec![b'.'; entry.orders.len()];
+        self.hold(entry, outcome);
+    }
+
     fn hold(&mut self, entry: Arc<Entry>, written: Vec<u8>) {
-        let held = Held {
-            entry: entry.clone(),
-            written,
-            ended: Vec::new(),
-            since: Instant::now(),
-            urgent: false,
-            queued: false,
-        };
+        let held = Held { entry: entry.clone(), written, ended: Vec::new(), urgent: false, queued: false };
         self.held.insert(entry.id, held);
     }
 
@@ -191,6 +194,11 @@ impl Keeper {
 
     fn answered(&mut self, job: Job, verdict: Verdict) {
         let Some(held) = self.held.get_mut(&job.entry.id) else { return }; // another node has it now
+        // An order must be counted once: not again for a call made before the entry was lost and won back, nor when
+        // another node's end of it is written already.
+        if !Arc::ptr_eq(&held.entry, &job.entry) || held.written[usize::from(job.index)] != b'.' {
+            return;
+        }
         let address = job.address();
         let (created, message) = match verdict {
             Verdict::Created => (true, None),
@@ -208,13 +216,15 @@ impl Keeper {
         held.urgent |= self.sale.waiters.is_waited_for(&address);
         held.ended.push(EndedOrder { index: job.index, created, attempts: job.attempts, message });
         let complete = held.ended.len() == held.written.iter().filter(|code| **code == b'.').count();
-        if complete || held.urgent {
-            self.dirty.push_front((Instant::now(), job.entry.id));
-            held.queued = true;
-        } else if !held.queued {
-            self.dirty.push_back((Instant::now() + LINGER, job.entry.id));
-            held.queued = true;
-        }
+        let linger = match (held.urgent, complete) {
+            (true, _) => Duration::ZERO,
+            (false, true) => LINGER_COMPLETE,
+            // Its line is in the heap already; the rest of the entry goes with it or gets a shorter one.
+            (false, false) if held.queued => return,
+            (false, false) => LINGER,
+        };
+        held.queued = true;
+        self.dirty.push(Reverse((Instant::now() + linger, job.entry.id)));
     }
 
     fn again(&mut self, job: Job, delay: Duration, error: String) {
@@ -228,7 +238,7 @@ impl Keeper {
         let mut jobs = Vec::new();
         while self.due.peek().is_some_and(|due| due.0 <= now) {
             let job = self.due.pop().expect("peeked").1;
-            if self.held.contains_key(&job.entry.id) {
+            if !job.entry.is_lost() && self.held.contains_key(&job.entry.id) {
                 jobs.push(job);
             }
         }
@@ -246,16 +256,17 @@ impl Keeper {
         }
     }
 
+    fn is_due(&self) -> bool {
+        self.dirty.peek().is_some_and(|Reverse((at, _))| *at <= Instant::now())
+    }
+
     /// Writes entries that are complete, waited for, or have lingered long enough.
     async fn write_ended(&mut self) {
-        while self.dirty.front().is_some_and(|(at, _)| *at <= Instant::now()) {
+        while self.is_due() {
             let mut batch = Vec::new();
             let mut details = 0;
-            while batch.len() < ENTRIES_MAX
-                && details < DETAILS_MAX
-                && self.dirty.front().is_some_and(|(at, _)| *at <= Instant::now())
-            {
-                let (_, id) = self.dirty.pop_front().expect("peeked");
+            while batch.len() < ENTRIES_MAX && details < DETAILS_MAX && self.is_due() {
+                let Reverse((_, id)) = self.dirty.pop().expect("one is due");
                 let Some(held) = self.held.get_mut(&id) else { continue };
                 if held.ended.is_empty() || batch.contains(&id) {
                     continue; // written already, by an earlier line of this queue
@@ -267,8 +278,7 @@ impl Keeper {
             }
             if !batch.is_empty() && !self.write(&batch).await {
                 let at = Instant::now() + AGAIN;
-                self.dirty.extend(batch.into_iter().map(|id| (at, id)));
-                self.dirty.make_contiguous().sort_by_key(|(at, _)| *at);
+                self.dirty.extend(batch.into_iter().map(|id| Reverse((at, id))));
                 return;
             }
         }
@@ -400,6 +410,7 @@ impl Keeper {
     /// This entry is another node's, or nobody's any more.
     fn let_go(&mut self, id: EntryId) {
         if let Some(held) = self.held.remove(&id) {
+            held.entry.lose();
             let open = held.written.iter().filter(|code| **code == b'.').count();
             self.sale.backlog.fetch_sub(open as u64, Ordering::Relaxed);
             for index in 0..held.entry.orders.len() {
@@ -412,11 +423,15 @@ impl Keeper {
     async fn renew(&mut self) {
         let started = Instant::now();
         let third = self.sale.limits.lease / 3;
+        // Younger ones can wait for the next time: then they are half a lease old at most.
         let old: Vec<EntryId> =
-            self.held.values().filter(|held| held.since.elapsed() >= third / 2).map(|held| held.entry.id).collect();
+            self.held.values().filter(|held| held.entry.age() >= third / 2).map(|held| held.entry.id).collect();
         for some in old.chunks(RENEW_MAX) {
             match self.redis.renew(&mut self.lane, &self.sale.keys, &self.node, some).await {
                 Ok(lost) => {
+                    for held in some.iter().filter(|id| !lost.contains(id)).filter_map(|id| self.held.get(id)) {
+                        held.entry.renewed(started, &self.sale.limits);
+                    }
                     for id in lost {
                         // Ended entries are no longer pending either; only one that is open was taken from us.
                         tracing::warn!(sale = %self.sale.name, entry = %id, "the lease of an entry ran out; another node has it");
@@ -430,8 +445,6 @@ impl Keeper {
                 }
             }
         }
-        // Entries too young to be renewed were claimed less than a third of the lease ago.
-        self.delivery.leased(started, third * 2);
         self.renew_at = started + third;
     }
 

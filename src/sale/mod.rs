@@ -23,8 +23,9 @@ use crate::store::orders::Address;
 use crate::store::sales::Stored;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The only partition so far; a sale over many slots comes with the Cluster issue.
 pub const PARTITION: u16 = 0;
@@ -46,6 +47,13 @@ pub struct Limits {
     pub ongoing: Duration,
     /// Longest wait for Redis, or for a durability class to be met.
     pub patience: Duration,
+}
+
+impl Limits {
+    /// How long after a lease began or was renewed a call may still begin; the rest of it is for clocks and luck.
+    fn call_within(&self) -> Duration {
+        self.lease * 2 / 3
+    }
 }
 
 /// Why an order was not admitted. Nothing was written.
@@ -140,6 +148,43 @@ impl Sale {
 pub struct Entry {
     pub id: EntryId,
     pub orders: Vec<Order>,
+    /// Another node has it now, or this one under another `Entry`: its orders are not called any more.
+    lost: AtomicBool,
+    /// From before the script that gave it to this node: its lease counts from then.
+    claimed: Instant,
+    /// Its orders may be called until so many ms after `claimed`. A node that slept must not call before it has asked
+    /// whose orders these are now.
+    leased_ms: AtomicU64,
+}
+
+impl Entry {
+    /// An entry claimed by a script that was sent at `claimed`, at the earliest.
+    pub fn new(id: EntryId, orders: Vec<Order>, claimed: Instant, limits: &Limits) -> Self {
+        let leased_ms = AtomicU64::new(limits.call_within().as_millis() as u64);
+        Self { id, orders, lost: AtomicBool::new(false), claimed, leased_ms }
+    }
+
+    /// Its lease was renewed by a script that was sent at `started`, at the earliest.
+    pub fn renewed(&self, started: Instant, limits: &Limits) {
+        let until = started.saturating_duration_since(self.claimed) + limits.call_within();
+        self.leased_ms.store(until.as_millis() as u64, Ordering::Release);
+    }
+
+    pub fn age(&self) -> Duration {
+        self.claimed.elapsed()
+    }
+
+    pub fn holds_lease(&self) -> bool {
+        self.claimed.elapsed().as_millis() as u64 <= self.leased_ms.load(Ordering::Acquire)
+    }
+
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
 }
 
 /// One order to be delivered, and how often that was tried.

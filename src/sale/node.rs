@@ -10,11 +10,12 @@ use crate::store;
 use crate::store::keys::Keys;
 use crate::store::redis::Redis;
 use arc_swap::ArcSwap;
+use redis::aio::ConnectionManager;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::sync::{Mutex, Notify, OnceCell, mpsc, oneshot};
 
 /// A sale with everything that works for it on this node.
 pub struct Open {
@@ -34,6 +35,8 @@ pub struct Node {
     sales: ArcSwap<HashMap<String, Arc<Open>>>,
     opening: Mutex<()>,
     outdated: Arc<Notify>,
+    /// The connection that waits for durability outside admission.
+    pub(super) fence: OnceCell<ConnectionManager>,
 }
 
 impl Node {
@@ -46,6 +49,7 @@ impl Node {
             sales: ArcSwap::default(),
             opening: Mutex::default(),
             outdated: Arc::default(),
+            fence: OnceCell::new(),
         })
     }
 

@@ -5,13 +5,14 @@ use super::keeper::Message;
 use super::node::{Node, Open};
 use super::{Entry, Job, PARTITION};
 use crate::domain::order::Order;
-use crate::domain::sale::Durability;
 use crate::store;
 use crate::store::keys::Keys;
 use crate::store::orders::Address;
+use crate::store::promise::Wait;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Entries taken over by one command: bounds its reply.
 const TAKE_OVER_MAX: usize = 50;
@@ -58,14 +59,15 @@ impl Node {
         let sale = &open.sale;
         let mut cursor = "0-0".to_owned();
         while sale.backlog.load(Ordering::Relaxed) < sale.limits.backlog_max {
+            let claimed = Instant::now();
             let (entries, next) =
                 self.redis.take_over(&sale.keys, &self.name, sale.limits.lease, &cursor, TAKE_OVER_MAX).await?;
             if !entries.is_empty() {
-                self.confirm_replicated(open).await?;
+                self.confirm_durable(open).await?;
                 tracing::info!(sale = %sale.name, entries = entries.len(), "taking over entries whose node went silent");
             }
             for entry in entries {
-                self.resume(open, entry).await?;
+                self.resume(open, entry, claimed).await?;
             }
             if next == "0-0" {
                 break;
@@ -75,23 +77,26 @@ impl Node {
         Ok(())
     }
 
-    /// No branch call before the class is met: the node that died may have died waiting for it.
-    async fn confirm_replicated(&self, open: &Open) -> Result<(), store::Error> {
+    /// Everything that Redis has of this sale up to now is as durable as its class promises.
+    ///
+    /// Asked before a branch call for an order that another node admitted (it may have died waiting for just that),
+    /// and before a finished order goes to the records: a record must not outlive the end that it tells of.
+    pub(crate) async fn confirm_durable(&self, open: &Open) -> Result<(), store::Error> {
         let class = open.sale.stored.load().settings.durability;
-        let wait = match class {
-            Durability::Memory => return Ok(()),
-            _ => self.redis.promise().wait_for(class).map_err(store::Error::NotDurable)?,
-        };
-        let mut lane = self.redis.own_lane()?;
-        // WAIT and WAITAOF count this connection's own writes; all earlier ones come before it in the stream.
-        let _: i64 =
-            redis::cmd("HINCRBY").arg(&open.sale.keys.sale).arg("takeovers").arg(1).query_async(&mut lane).await?;
+        let wait = self.redis.promise().confirms(class).map_err(store::Error::NotDurable)?;
+        if wait == Wait::Nothing {
+            return Ok(());
+        }
+        // WAIT and WAITAOF block their connection and count only its own writes; earlier ones come before those.
+        let mut lane = self.fence.get_or_try_init(async || self.redis.own_lane()).await?.clone();
+        self.redis.touch_sale(&mut lane, &open.sale.keys).await?;
         store::orders::wait_until_durable(&mut lane, wait, open.sale.limits.patience).await
     }
 
-    async fn resume(&self, open: &Open, found: store::orders::Entry) -> Result<(), store::Error> {
+    async fn resume(&self, open: &Open, found: store::orders::Entry, claimed: Instant) -> Result<(), store::Error> {
         let outcome = found.outcome;
-        let entry = Arc::new(Entry { id: found.id, orders: found.frames.into_iter().map(Order::from).collect() });
+        let orders = found.frames.into_iter().map(Order::from).collect();
+        let entry = Arc::new(Entry::new(found.id, orders, claimed, &open.sale.limits));
         let addresses: Vec<Address> = (0..entry.orders.len() as u16)
             .filter(|index| outcome.as_bytes().get(usize::from(*index)) == Some(&b'.'))
             .map(|index| Address { entry: entry.id, index })

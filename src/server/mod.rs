@@ -56,7 +56,7 @@ pub fn describe_metrics() {
 
 /// Accepts connections until `stopping` says so; then lets requests under way end, for at most `grace`.
 pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Receiver<bool>, grace: Duration) {
-    let router = routes(app.clone());
+    let door = Arc::new(Door { router: routes(app.clone()), app: app.clone() });
     let connections = Arc::new(Semaphore::new(app.settings.connections_max));
     let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -90,10 +90,10 @@ pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Rece
             () = told_to_stop(&mut stopping) => break,
         };
         let _ = stream.set_nodelay(true);
-        let (app, router) = (app.clone(), router.clone());
+        let door = door.clone();
         let service = hyper::service::service_fn(move |request| {
-            let (app, router) = (app.clone(), router.clone());
-            async move { Ok::<_, std::convert::Infallible>(answer(app, router, request).await) }
+            let door = door.clone();
+            async move { Ok::<_, std::convert::Infallible>(answer(&door, request).await) }
         });
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
@@ -114,14 +114,20 @@ async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await.map(|_| ());
 }
 
-async fn answer(app: Arc<App>, router: Router, request: Request<Incoming>) -> Response {
+/// What every request needs, behind one pointer.
+struct Door {
+    app: Arc<App>,
+    router: Router,
+}
+
+async fn answer(door: &Door, request: Request<Incoming>) -> Response {
     if request.method() == Method::POST
         && let Some(sale) = sale_of_orders_path(request.uri().path())
     {
         let sale = sale.to_owned();
-        return orders::place(&app, &sale, request).await.map(axum::body::Body::new);
+        return orders::place(&door.app, &sale, request).await.map(axum::body::Body::new);
     }
-    router.oneshot(request).await.unwrap_or_else(|never| match never {})
+    door.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
 }
 
 /// The sale of `/v1/sales/{sale}/orders`.

@@ -1,10 +1,10 @@
 //! Orders: placing one (the hot path, plain hyper), and asking what became of one.
 
-use super::App;
 use super::problem::Problem;
-use super::wire::{OrderView, PlaceOrder, Placed, time};
+use super::wire::{OrderView, PlaceOrder, time};
+use super::{App, Settings};
 use crate::domain::ids::{Gid, IdempotencyKey, SaleName};
-use crate::domain::order::{Item, Order, Record, Status};
+use crate::domain::order::{Order, Record, Status};
 use crate::sale::admission::{Answer, Asked};
 use crate::sale::node::Open;
 use crate::sale::waiters::Ended;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,9 +47,10 @@ async fn try_place(app: &App, sale: &str, request: Request<Incoming>) -> Result<
     let wait = wait_of(app, request.uri().query())?;
     let key = header(request.headers(), &IDEMPOTENCY_KEY)?.map(IdempotencyKey::parse).transpose()?;
     let traceparent = request.headers().get(TRACEPARENT).and_then(read_traceparent);
-    let body = read_body(request.into_body(), app.settings.body_bytes_max).await?;
+    let body = read_body(request.into_body(), &app.settings).await?;
     let order = parse(&body)?.into_order(key, traceparent)?;
-    let items = order.items.clone();
+    // Written before the order goes its way: cheaper than keeping a copy of its items.
+    let items = serde_json::to_string(&order.items).expect("items are plain data");
     let asked = open.admission.ask(order, !wait.is_zero()).await?;
     match asked.answer {
         Answer::Refused(refusal) => Err(refused(&open, refusal)),
@@ -72,7 +73,7 @@ fn refused(open: &Open, refusal: Refusal) -> Problem {
     problem.retry_after(opens_ms.saturating_sub(now_ms).div_ceil(1000).max(1))
 }
 
-fn answer(gid: &Gid, items: &[Item], replayed: bool, ended: Option<Ended>) -> Result<Response<Full<Bytes>>, Problem> {
+fn answer(gid: &Gid, items: &str, replayed: bool, ended: Option<Ended>) -> Result<Response<Full<Bytes>>, Problem> {
     let status = ended.as_ref().map_or(Status::Submitted, |ended| ended.status);
     if status == Status::Failed {
         let message = ended.and_then(|ended| ended.message).unwrap_or_default();
@@ -82,8 +83,8 @@ fn answer(gid: &Gid, items: &[Item], replayed: bool, ended: Option<Ended>) -> Re
             format!("the order service refused order {gid}; its units went back: {message}"),
         ));
     }
-    let gid = gid.to_string();
-    let body = serde_json::to_vec(&Placed { gid: &gid, status, items }).expect("an order is plain data");
+    // Neither a gid nor a status has anything to escape.
+    let body = format!(r#"{{"gid":"{gid}","status":"{}","items":{items}}}"#, status.as_str());
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = StatusCode::CREATED;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -131,18 +132,31 @@ fn read_traceparent(value: &HeaderValue) -> Option<String> {
     well_formed.then(|| text.to_owned())
 }
 
-async fn read_body(body: Incoming, bytes_max: usize) -> Result<Bytes, Problem> {
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Problem::new(
+async fn read_body(body: Incoming, settings: &Settings) -> Result<Bytes, Problem> {
+    let bytes_max = settings.body_bytes_max;
+    let too_large = || {
+        Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",
             format!("a body has at most {bytes_max} bytes (setting http.body_bytes_max); nothing was taken"),
-        )),
-        Err(error) => Err(Problem::new(
+        )
+    };
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large()); // as announced: no need to read it first
+    }
+    // A body that trickles in holds a connection as well as a head does.
+    match tokio::time::timeout(settings.header_timeout, Limited::new(body, bytes_max).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "body_broken",
             format!("the body broke off: {error}; nothing was taken"),
+        )),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            "the body did not come within the time for it (setting http.header_timeout_ms); nothing was taken",
         )),
     }
 }

@@ -206,14 +206,6 @@ impl PlaceOrder<'_> {
     }
 }
 
-/// The answer to an order that was admitted.
-#[derive(Serialize)]
-pub struct Placed<'a> {
-    pub gid: &'a str,
-    pub status: Status,
-    pub items: &'a [Item],
-}
-
 /// An order as `GET /v1/orders/{gid}` shows it.
 #[derive(Debug, Serialize)]
 pub struct OrderView {
@@ -238,4 +230,63 @@ pub struct RecordsPage {
     pub records: Vec<OrderView>,
     /// The gid to ask for next with `after=`, if there may be more.
     pub next: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            status: SaleStatus::Open,
+            window: Window { opens_ms: Some(1_000), closes_ms: Some(2_000) },
+            limit_per_buyer: Some(2),
+            endpoint: Endpoint::at("http://127.0.0.1/orders"),
+            durability: Durability::Memory,
+        }
+    }
+
+    fn patched(json: &str) -> Result<Settings, Invalid> {
+        let mut settings = settings();
+        serde_json::from_str::<UpdateSale>(json).unwrap().apply(&mut settings)?;
+        Ok(settings)
+    }
+
+    #[test]
+    fn a_change_tells_null_from_what_is_not_named() {
+        assert_eq!(patched("{}").unwrap(), settings());
+        let limit = patched(r#"{"limit_per_buyer":null}"#).unwrap();
+        assert_eq!(limit, Settings { limit_per_buyer: None, ..settings() });
+        let window = patched(r#"{"opens_at":null}"#).unwrap().window;
+        assert_eq!(window, Window { opens_ms: None, closes_ms: Some(2_000) });
+        let window = patched(r#"{"closes_at":"1970-01-01T00:00:03Z"}"#).unwrap().window;
+        assert_eq!(window, Window { opens_ms: Some(1_000), closes_ms: Some(3_000) });
+    }
+
+    #[test]
+    fn a_change_is_checked_against_what_stays() {
+        assert_eq!(patched(r#"{"closes_at":"1970-01-01T00:00:01Z"}"#).unwrap_err().field, "closes_at");
+        assert_eq!(patched(r#"{"limit_per_buyer":0}"#).unwrap_err().field, "limit_per_buyer");
+        assert_eq!(patched(r#"{"opens_at":"1960-01-01T00:00:00Z"}"#).unwrap_err().field, "opens_at");
+    }
+
+    #[test]
+    fn what_is_not_named_at_creation_has_its_default() {
+        let body = r#"{"sale":"s","items":[{"sku":"a","units":1}],"order_endpoint":{"url":"http://127.0.0.1/"}}"#;
+        let new = serde_json::from_str::<CreateSale>(body).unwrap().into_new_sale().unwrap();
+        assert_eq!(new.settings.durability, Durability::Fsync);
+        assert_eq!(new.settings.status, SaleStatus::Open);
+        assert_eq!((new.settings.window, new.settings.limit_per_buyer), (Window::default(), None));
+        assert_eq!(new.settings.endpoint, Endpoint::at("http://127.0.0.1/"));
+    }
+
+    #[test]
+    fn an_order_keeps_its_payload_byte_for_byte() {
+        let body = r#"{"buyer":"u\u0031","items":[{"sku":"a","quantity":2}],"payload":{"b":1.50, "a":[ ]}}"#;
+        let order = serde_json::from_str::<PlaceOrder<'_>>(body).unwrap().into_order(None, None).unwrap();
+        assert_eq!(order.buyer.as_str(), "u1", "escapes are read");
+        assert_eq!(order.payload.unwrap().get(), r#"{"b":1.50, "a":[ ]}"#);
+        let unknown = r#"{"buyer":"u","items":[],"quantity":1}"#;
+        assert!(serde_json::from_str::<PlaceOrder<'_>>(unknown).is_err());
+    }
 }

@@ -54,9 +54,9 @@ pub const TRANS_PARTITIONS: u16 = 16;
 
 /// The partition of a global transaction. FNV-1a: stable over versions and machines, unlike the standard library's.
 pub fn trans_partition(gid: &str) -> u16 {
-    let hash = gid.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = gid
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     ((hash ^ (hash >> 32)) % u64::from(TRANS_PARTITIONS)) as u16
 }
 

@@ -130,6 +130,9 @@ pub struct Detail {
     pub message: Option<String>,
 }
 
+/// What Redis keeps of an order's earlier tries: its detail, and how long until it is due for another.
+pub type Tried = (Option<Detail>, Option<Duration>);
+
 /// A notice of finished entries.
 #[derive(Debug, Clone)]
 pub struct Notice {
@@ -383,11 +386,7 @@ impl Redis {
     }
 
     /// Details of these orders and how long until they are due for another try, where there are any.
-    pub async fn details(
-        &self,
-        keys: &Keys,
-        addresses: &[Address],
-    ) -> Result<Vec<(Option<Detail>, Option<Duration>)>, Error> {
+    pub async fn details(&self, keys: &Keys, addresses: &[Address]) -> Result<Vec<Tried>, Error> {
         if addresses.is_empty() {
             return Ok(Vec::new());
         }

@@ -62,13 +62,18 @@ impl Promise {
         self.version_number() >= (7, 2)
     }
 
-    /// How `class` is met here, or why it cannot be.
+    /// How `class` is met here, or why nothing may be sold in it.
     pub fn wait_for(&self, class: Durability) -> Result<Wait, String> {
         if let Some(policy) = self.eviction.as_deref().filter(|policy| *policy != "noeviction") {
             return Err(format!(
                 "Redis may evict keys (maxmemory-policy {policy}), and with them orders; set maxmemory-policy noeviction"
             ));
         }
+        self.confirms(class)
+    }
+
+    /// How to make sure that what was written meets `class`, or why there is no way to.
+    pub fn confirms(&self, class: Durability) -> Result<Wait, String> {
         match class {
             Durability::Memory => Ok(Wait::Nothing),
             Durability::Fsync if !self.aof_on => {

@@ -10,21 +10,24 @@
 //! F12) and after what this run can promise was read anew.
 
 use super::promise::Promise;
-use super::scripts::{self, Script};
+use super::scripts;
 use super::{Error, keys};
 use arc_swap::ArcSwap;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, IntoConnectionInfo, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Longest time a new connection may take; while one is made, order requests wait for it.
 const CONNECT_MS_MAX: u64 = 1_000;
 /// How long the rewrite of an append-only file may take before verifying gives up and is tried again.
 const REWRITE_MS_MAX: u64 = 120_000;
-
+/// What Redis may need to say that a WAIT came to nothing; it looks at its clocks ten times a second.
+const WAIT_MARGIN: Duration = Duration::from_millis(500);
+/// How often a script is sent that Redis does not know: somebody may flush them just after they were loaded.
+const SCRIPT_TRIES_MAX: u32 = 5;
 /// Longest wait for an answer with many entries in it.
 const SLOW_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -51,6 +54,8 @@ pub struct Redis {
     promise: ArcSwap<Promise>,
     usable: AtomicBool,
     verifying: tokio::sync::Mutex<()>,
+    /// How often the server was verified.
+    verified: AtomicU64,
 }
 
 impl Redis {
@@ -87,6 +92,7 @@ impl Redis {
             promise: ArcSwap::default(),
             usable: AtomicBool::new(false),
             verifying: tokio::sync::Mutex::new(()),
+            verified: AtomicU64::new(0),
         });
         redis.verify().await?;
         Ok(redis)
@@ -112,9 +118,11 @@ impl Redis {
         self.lanes[turn % self.lanes.len()].clone()
     }
 
-    /// A connection of its own, for whoever blocks it with WAIT or WAITAOF.
+    /// A connection of its own, for whoever blocks it with WAIT or WAITAOF for up to `redis.timeout_ms`.
     pub fn own_lane(&self) -> Result<ConnectionManager, Error> {
-        Ok(ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config(self.settings.timeout))?)
+        // Redis must be the one to give up, or "not durable" is taken for "no answer".
+        let timeout = self.settings.timeout + WAIT_MARGIN;
+        Ok(ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config(timeout))?)
     }
 
     /// The connection for reading whole entries back.
@@ -124,39 +132,59 @@ impl Redis {
 
     /// A pooled connection, for operators' questions.
     pub async fn pooled(&self) -> Result<deadpool_redis::Connection, Error> {
-        Ok(self.pool.get().await?)
+        let mut connection = self.pool.get().await?;
+        // The driver's own limit is 500 ms, whatever redis.timeout_ms says, and the pool has no setting for it.
+        connection.set_response_timeout(self.settings.timeout);
+        Ok(connection)
     }
 
-    /// Runs a script that [`Script::call`] began. On NOSCRIPT verifies the server and asks once more: the refusal is
-    /// definite, so nothing can happen twice.
+    /// Runs a script that [`scripts::Script::call`] began. On NOSCRIPT verifies the server and asks again: the refusal is
+    /// definite, so nothing can happen twice. The scripts may be forgotten again in between, so a few times.
     pub async fn run(&self, lane: &mut impl ConnectionLike, command: &Cmd) -> Result<Value, Error> {
-        let mut answer = lane.req_packed_command(command).await;
-        if answer.as_ref().is_err_and(is_noscript) {
-            self.usable.store(false, Ordering::Relaxed);
-            self.verify().await?;
-            answer = lane.req_packed_command(command).await;
-        }
-        match answer.and_then(Value::extract_error) {
-            Ok(value) => Ok(value),
-            Err(error) => {
-                let error = Error::from(error);
-                if matches!(error, Error::NoAnswer(_)) {
-                    self.usable.store(false, Ordering::Relaxed);
-                }
-                Err(error)
+        let mut tries = 1;
+        loop {
+            // What the server says is a value to the driver; only what kept it from saying anything is an error.
+            let error = match lane.req_packed_command(command).await.and_then(Value::extract_error) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if is_noscript(&error) && tries < SCRIPT_TRIES_MAX {
+                tries += 1;
+                self.verify_soon().await?;
+                continue;
             }
+            let error = Error::from(error);
+            if matches!(error, Error::NoAnswer(_)) {
+                self.usable.store(false, Ordering::Relaxed);
+            }
+            return Err(error);
         }
+    }
+
+    /// Verifies, but keeps an order waiting no longer than any other answer of Redis may; the watch goes on with it.
+    async fn verify_soon(&self) -> Result<(), Error> {
+        let result = match tokio::time::timeout(self.settings.timeout, self.verify()).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Refused { code: "NOSCRIPT".into(), message: "Redis is being verified".into() }),
+        };
+        if result.is_err() {
+            self.usable.store(false, Ordering::Relaxed);
+        }
+        result
     }
 
     /// Makes sure of the server at the other end, and loads the scripts. Callers at the same time share one run.
     pub async fn verify(&self) -> Result<(), Error> {
-        let arrived = tokio::time::Instant::now();
+        let seen = self.verified.load(Ordering::Acquire);
         let _one_at_a_time = self.verifying.lock().await;
-        if self.usable() && arrived.elapsed() > Duration::from_millis(1) && self.scripts_loaded().await? {
+        if self.verified.load(Ordering::Acquire) != seen && self.usable() {
             return Ok(()); // another caller has just done it
         }
         let mut connection = self.own_lane()?;
         let promise = read_promise(&mut connection).await?;
+        if promise.run_id != self.promise.load().run_id {
+            self.usable.store(false, Ordering::Relaxed); // nobody queues up behind the rewrite
+        }
         if self.settings.rewrite_after_load && promise.aof_on && promise.aof_load_truncated != Some(false) {
             self.rewrite_once(&mut connection, &promise.run_id).await?;
         }
@@ -172,19 +200,9 @@ impl Redis {
                 "Redis is ready"
             );
         }
+        self.verified.fetch_add(1, Ordering::Release);
         self.usable.store(true, Ordering::Relaxed);
         Ok(())
-    }
-
-    async fn scripts_loaded(&self) -> Result<bool, Error> {
-        let mut command = redis::cmd("SCRIPT");
-        command.arg("EXISTS");
-        let all: Vec<&Script> = scripts::all();
-        for script in &all {
-            command.arg(&script.digest);
-        }
-        let there: Vec<u8> = command.query_async(&mut self.lane()).await?;
-        Ok(there.iter().all(|known| *known == 1))
     }
 
     /// Rewrites the append-only file, unless it was done for this run of Redis, by us or by another node.
@@ -220,7 +238,11 @@ impl Redis {
             Ok(result) => result?,
             Err(_) => return Err(Error::NoAnswer("the rewrite of the append-only file takes too long".into())),
         }
-        let _: () = redis::cmd("SET").arg(&key).arg(run_id).query_async(connection).await?;
+        let noted: Result<(), _> = redis::cmd("SET").arg(&key).arg(run_id).query_async(connection).await;
+        if let Err(error) = noted {
+            // A full Redis refuses it, and must be verified all the same: only ending its orders frees memory.
+            tracing::debug!(%error, "the rewrite is not noted; other nodes will ask for it again");
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use crate::domain::ids::{SaleName, Sku};
 use crate::domain::sale::{NewSale, SaleStatus, Settings, UNITS_MAX};
 use crate::domain::stock::Stock;
 use redis::Value;
+use redis::aio::ConnectionManager;
 use std::collections::{BTreeMap, HashMap};
 
 /// "Never closes", as the scripts compare it: the largest integer that Lua holds exactly.
@@ -217,6 +218,12 @@ impl Redis {
             pipeline.cmd("HINCRBY").arg(&keys.refused).arg(*reason).arg(*count).ignore();
         }
         Ok(pipeline.query_async(&mut self.lane()).await?)
+    }
+
+    /// Writes on this very connection: WAIT and WAITAOF count no others, and all earlier ones come before it.
+    pub async fn touch_sale(&self, lane: &mut ConnectionManager, keys: &Keys) -> Result<(), Error> {
+        self.run(lane, &scripts::sale_touch.call(&[&keys.sale])).await?;
+        Ok(())
     }
 
     pub async fn backlog(&self, keys: &Keys) -> Result<Backlog, Error> {

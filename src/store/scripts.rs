@@ -36,6 +36,7 @@ mod registry {
         order_finish,
         order_retry,
         sale_create,
+        sale_touch,
         sale_update,
         stock_add,
         trans_append,

@@ -3,8 +3,15 @@
 
 mod crash;
 mod dtm_http;
+mod durability;
+mod full_and_down;
+mod http;
+mod ledger;
 mod properties;
 mod readme;
 mod records;
+mod redis_faults;
 mod stock;
 mod support;
+mod tidy;
+mod two_nodes;

@@ -3,7 +3,7 @@
 
 use crate::support::servers::RedisVersion;
 use crate::support::shared;
-use crate::support::twin::{Ask, Sent, Twin, connect};
+use crate::support::twin::{Ask, Sent, Twin, connect, same};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rushline::domain::sale::SaleStatus;
@@ -157,4 +157,115 @@ fn rules_and_scripts_agree_on_redis_7() {
 #[test]
 fn rules_and_scripts_agree_on_redis_8() {
     rules_and_scripts_agree(RedisVersion::V8);
+}
+
+/// Somebody wrote something else under one of our keys. Whatever script meets it may fail, but must have written nothing
+/// by then (law L3): units that are taken for an order that nobody knows of would be lost for good.
+#[tokio::test]
+async fn a_script_that_fails_has_written_nothing() {
+    for version in [RedisVersion::V7, RedisVersion::V8] {
+        let server = shared::redis(version).await;
+        let redis = connect(&server).await;
+        let raw = redis::Client::open(server.socket_url()).unwrap();
+        let (mut failed, mut kinds) = (0, 0);
+        for name in KEYS {
+            for plant in ["string", "list", "no group", "text in the field"] {
+                let sale = shared::unique("hostile");
+                let mut twin = Twin::open(redis.clone(), raw.clone(), &sale, &[("a", 9), ("b", 9)], 0).await;
+                let ask = |key: &str, quantity| Ask {
+                    key: Some(key.into()),
+                    buyer: "u1".into(),
+                    items: vec![("a".into(), quantity), ("b".into(), 1)],
+                    payload: 0,
+                };
+                twin.admit(&[ask("k1", 1), ask("k2", 2)]).await;
+                twin.admit(&[ask("k3", 1)]).await;
+                twin.retry(&[0, 2]).await;
+                twin.finish(&[(2, false)]).await;
+                if !plant_in(&mut twin, name, plant).await {
+                    continue;
+                }
+                kinds += 1;
+                for step in STEPS {
+                    let before = twin.dump().await;
+                    let error = twin.try_step(step).await;
+                    if let Err(error) = error {
+                        failed += 1;
+                        let why = format!("{version:?} {step} failed on {name} ({plant}) after writing: {error}");
+                        same(&before, &twin.dump().await, &why);
+                    }
+                }
+            }
+        }
+        assert!(kinds > 20 && failed > 40, "{kinds} kinds of trouble, {failed} failures: the test tests nothing");
+    }
+}
+
+const KEYS: [&str; 10] =
+    ["sale", "stock", "requests", "buyers", "intake", "outcome", "retry", "detail", "finished", "changes"];
+const STEPS: [&str; 7] = ["admit", "finish", "retry", "renew", "drained", "restock", "update"];
+
+/// Makes one of the sale's keys something else; false if it cannot be that.
+async fn plant_in(twin: &mut Twin, name: &str, plant: &str) -> bool {
+    let key = format!("{}{name}", twin.keys.sale.strip_suffix("sale").unwrap());
+    let raw = &mut twin.raw;
+    let mut pipeline = redis::pipe();
+    match (plant, name) {
+        ("string", _) => pipeline.del(&key).set(&key, "9"),
+        ("list", _) => pipeline.del(&key).rpush(&key, "9"),
+        ("no group", "intake") => pipeline.cmd("XGROUP").arg("DESTROY").arg(&key).arg("delivery"),
+        ("no group", "finished") => pipeline.cmd("XGROUP").arg("DESTROY").arg(&key).arg("records"),
+        ("text in the field", "stock") => pipeline.hset(&key, "b:reserved", "many"),
+        ("text in the field", "buyers") => pipeline.hset(&key, "u1", "many"),
+        ("text in the field", "sale") => pipeline.hset(&key, "limit", "many").hset(&key, "version", "new"),
+        _ => return false,
+    };
+    pipeline.query_async::<redis::Value>(raw).await.unwrap();
+    true
+}
+
+/// The order service refuses a whole large sale: more orders with details than Lua's stack takes at once.
+#[tokio::test]
+async fn ten_thousand_refusals_are_finished_and_drained_at_once() {
+    let server = shared::redis(RedisVersion::V7).await;
+    let redis = connect(&server).await;
+    let raw = redis::Client::open(server.socket_url()).unwrap();
+    let mut twin = Twin::open(redis, raw, &shared::unique("refused"), &[("a", 20_000)], 0).await;
+    for batch in 0..10 {
+        let ask = |n: u32| Ask {
+            key: Some(format!("k{batch}-{n}")),
+            buyer: format!("u{n}"),
+            items: vec![("a".into(), 1)],
+            payload: 0,
+        };
+        twin.admit(&(0..1024).map(ask).collect::<Vec<_>>()).await; // the largest batch that can be set
+    }
+    let all: Vec<usize> = (0..twin.orders_len()).collect();
+    for some in all.chunks(1000) {
+        twin.retry(some).await;
+    }
+    let ends: Vec<(usize, bool)> = all.iter().map(|order| (*order, false)).collect();
+    twin.finish(&ends).await;
+    assert_eq!(twin.drain().await, 10);
+}
+
+/// Keys of a sale that is not there: opening its books must not begin half-way.
+#[tokio::test]
+async fn a_sale_is_not_created_over_foreign_keys() {
+    let server = shared::redis(RedisVersion::V7).await;
+    let redis = connect(&server).await;
+    let raw = redis::Client::open(server.socket_url()).unwrap();
+    for name in ["stock", "intake", "finished"] {
+        let sale = shared::unique("foreign");
+        let mut twin = Twin::open(redis.clone(), raw.clone(), &sale, &[("a", 1)], 0).await;
+        let key = format!("{}{name}", twin.keys.sale.strip_suffix("sale").unwrap());
+        let kept: Vec<String> =
+            twin.dump().await.into_keys().map(|key| key.split(' ').next().unwrap().into()).collect();
+        for other in kept.iter().filter(|other| **other != key) {
+            redis::cmd("DEL").arg(other).query_async::<()>(&mut twin.raw).await.unwrap();
+        }
+        let before = twin.dump().await;
+        assert!(twin.try_step("create").await.is_err(), "{name}");
+        same(&before, &twin.dump().await, name);
+    }
 }

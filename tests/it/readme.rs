@@ -161,3 +161,19 @@ fn every_code_of_a_refusal_is_in_the_readme() {
         assert!(README.contains(&format!("`{}`", refusal.code())), "README.md lacks `{}`", refusal.code());
     }
 }
+
+/// A page that moved must not leave dead links behind.
+#[test]
+fn links_between_the_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for page in ["README.md", "ARCHITECTURE.md", "lua/README.md", "docs/reliability.md", "docs/performance.md"] {
+        let text = std::fs::read_to_string(root.join(page)).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap_or_default();
+            if !path.is_empty() && !path.contains("://") {
+                let target = root.join(page).parent().unwrap().join(path);
+                assert!(target.exists(), "{page} links to {link}, which is not there");
+            }
+        }
+    }
+}

@@ -11,11 +11,11 @@ mod topics;
 mod view;
 
 use super::App;
+use ::http::header::{CONTENT_TYPE, LOCATION};
+use ::http::{Method, StatusCode};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use ::http::header::{CONTENT_TYPE, LOCATION};
-use ::http::{Method, StatusCode};
 use operations::Refused;
 use serde::Serialize;
 use std::sync::Arc;
@@ -47,8 +47,7 @@ pub async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
 
 /// As dtm's router does it.
 fn redirect(method: &Method, path: &str, query: Option<&str>) -> Response {
-    let status =
-        if method == Method::GET { StatusCode::MOVED_PERMANENTLY } else { StatusCode::TEMPORARY_REDIRECT };
+    let status = if method == Method::GET { StatusCode::MOVED_PERMANENTLY } else { StatusCode::TEMPORARY_REDIRECT };
     let location = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     (status, [(LOCATION, location)]).into_response()
 }

@@ -99,9 +99,8 @@ pub async fn prepare(driver: &Arc<Driver>, request: TransRequest) -> Result<(), 
     let gid = request.gid()?;
     let topics = topics::of_request(driver, &request).await?;
     let subscribers = |name: &str| topics.get(name).cloned();
-    let change = |existing: Option<&Global>| {
-        moves::prepare(existing, request.clone(), now_ms(), driver.limits(), &subscribers)
-    };
+    let change =
+        |existing: Option<&Global>| moves::prepare(existing, request.clone(), now_ms(), driver.limits(), &subscribers);
     perform(driver, &gid, true, None, change).await.map(|_| ())
 }
 
@@ -114,9 +113,8 @@ pub async fn submit(driver: &Arc<Driver>, request: TransRequest) -> Result<(), R
     let new = request.trans_type == TransType::Saga.as_str()
         || (request.trans_type == TransType::Msg.as_str() && request.query_prepared.is_empty());
     let room = if request.wait_result { driver.wait_for_room().await } else { driver.room() };
-    let change = |existing: Option<&Global>| {
-        moves::submit(existing, request.clone(), now_ms(), driver.limits(), &subscribers)
-    };
+    let change =
+        |existing: Option<&Global>| moves::submit(existing, request.clone(), now_ms(), driver.limits(), &subscribers);
     let (global, told) = perform(driver, &gid, new, Some(room), change).await?;
     if !request.wait_result || request.trans_type == TransType::Workflow.as_str() {
         return Ok(());
@@ -237,11 +235,7 @@ fn plan(driver: &Driver, global: &Global, room: &Drive) -> (Due, bool) {
     }
 }
 
-async fn create(
-    driver: &Arc<Driver>,
-    mut global: Box<Global>,
-    room: &mut Drive,
-) -> Result<Written, Refused> {
+async fn create(driver: &Arc<Driver>, mut global: Box<Global>, room: &mut Drive) -> Result<Written, Refused> {
     let (due, drive) = plan(driver, &global, room);
     // Driven from memory, a saga goes on without writing each result.
     global.ahead = drive && global.trans_type == TransType::Saga;
@@ -262,8 +256,7 @@ async fn replace(
     room: &mut Drive,
 ) -> Result<Written, Refused> {
     let (due, drive) = plan(driver, &global, room);
-    let saved =
-        driver.redis.save_trans(&global, loaded.global.status, loaded.version, &loaded.fields, due).await?;
+    let saved = driver.redis.save_trans(&global, loaded.global.status, loaded.version, &loaded.fields, due).await?;
     match saved {
         Saved::Saved(version) => {
             Ok(Written::Done(global.clone(), go(driver, *global, version, loaded.fields, due, drive, room)))
@@ -333,4 +326,3 @@ async fn wait(
 async fn ended(mut told: Told) -> Option<Ended> {
     told.wait_for(Option::is_some).await.ok()?.clone()
 }
-

@@ -15,8 +15,7 @@ const SCHEME: &str = "topic://";
 /// How often a change is tried anew because another one came first.
 const TRIES_MAX: u32 = 16;
 fn parse(value: &str) -> Result<Vec<Subscriber>, Refused> {
-    serde_json::from_str(value)
-        .map_err(|error| Error::Unexpected { what: "a topic", reply: error.to_string() }.into())
+    serde_json::from_str(value).map_err(|error| Error::Unexpected { what: "a topic", reply: error.to_string() }.into())
 }
 
 /// The topics that the steps name. One that is not there is left out.

@@ -55,7 +55,13 @@ async fn lists_are_paged_and_filtered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopped_and_hurried_by_hand() {
-    let app = App::start(AppOptions::default().quick_trans().setting("trans.retry_interval_ms", 20_000).setting("trans.retry_max_ms", 20_000)).await;
+    let app = App::start(
+        AppOptions::default()
+            .quick_trans()
+            .setting("trans.retry_interval_ms", 20_000)
+            .setting("trans.retry_max_ms", 20_000),
+    )
+    .await;
     let service = Service::start().await;
     service.answers("/a", &[(500, ""), (500, ""), (200, "")]);
     must(&app, "submit", &saga(&service, "h1", &["a"])).await;
@@ -91,7 +97,10 @@ async fn alerts_tell_what_does_not_get_on() {
     let alerts: Vec<_> = service.all_calls().into_iter().filter(|call| call.path == "/alert").collect();
     assert_eq!(alerts.len(), 1, "after the second pass, and not after the first");
     let alert: Value = serde_json::from_slice(&alerts[0].body).unwrap();
-    assert_eq!((&alert["gid"], &alert["status"], &alert["branch"]), (&json!("a1"), &json!("submitted"), &json!(service.url("/a"))));
+    assert_eq!(
+        (&alert["gid"], &alert["status"], &alert["branch"]),
+        (&json!("a1"), &json!("submitted"), &json!(service.url("/a")))
+    );
     assert!(alert["error"].as_str().unwrap().contains("broken") && alert["retry_count"].is_u64(), "{alert}");
 }
 
@@ -148,7 +157,10 @@ async fn the_json_rpc_door() {
     assert_eq!(rpc("abort", json!({ "gid": "r2", "trans_type": "tcc" })).await, good);
     wait_for(&app, "r2", "failed").await;
     let refused = rpc("submit", json!({ "gid": "r2", "trans_type": "tcc" })).await;
-    assert_eq!(refused["error"], json!({ "code": -32901, "message": "current status 'failed', cannot sumbmit. FAILURE" }));
+    assert_eq!(
+        refused["error"],
+        json!({ "code": -32901, "message": "current status 'failed', cannot sumbmit. FAILURE" })
+    );
     assert_eq!(rpc("nonsense", json!({})).await["error"]["code"], -32601);
     assert_eq!(rpc("abort", json!({ "gid": "r9", "trans_type": "tcc" })).await["error"]["code"], -32603);
     for (body, status, code) in [

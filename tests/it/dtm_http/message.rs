@@ -35,8 +35,13 @@ async fn prepared_then_submitted_or_aborted() {
     must_fail(&app, "submit", &body, "current status 'failed', cannot sumbmit. FAILURE").await;
     assert!(service.steps("m2").is_empty());
     must_err(&app, "abort", &json!({ "gid": "m9", "trans_type": "msg" }), "no TransGlobal with gid: m9 found").await;
-    must_fail(&app, "submit", &json!({ "gid": "m1", "trans_type": "saga" }), "gid 'm1' is a 'msg' already, not a 'saga'. FAILURE")
-        .await;
+    must_fail(
+        &app,
+        "submit",
+        &json!({ "gid": "m1", "trans_type": "saga" }),
+        "gid 'm1' is a 'msg' already, not a 'saga'. FAILURE",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +81,11 @@ async fn delay_and_concurrency() {
     must(&app, "submit", &with(message(&service, "d1", &["a"]), "custom_data", json!("{\"delay\":1}"))).await;
     wait_for(&app, "d1", "succeed").await;
     assert!(started.elapsed() >= Duration::from_millis(990), "{:?}", started.elapsed());
-    assert!(started.elapsed() < Duration::from_secs(3), "to the millisecond, not to the minute: {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "to the millisecond, not to the minute: {:?}",
+        started.elapsed()
+    );
     service.slow("/slow", Duration::from_millis(300));
     let body = with(message(&service, "d2", &["slow", "slow", "slow"]), "concurrent", json!(true));
     let reply = super::ask(&app, "submit", &waiting(body)).await;

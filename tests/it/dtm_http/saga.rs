@@ -47,8 +47,13 @@ async fn a_refused_step_undoes_those_before_it_and_itself() {
     let found = query(&app, "f1").await;
     assert_eq!(found["transaction"]["rollback_reason"], reason.as_str());
     assert!(found["transaction"]["rollback_time"].is_string());
-    must_fail(&app, "submit", &saga(&service, "f1", &["a", "no", "c"]), "current status 'failed', cannot sumbmit. FAILURE")
-        .await;
+    must_fail(
+        &app,
+        "submit",
+        &saga(&service, "f1", &["a", "no", "c"]),
+        "current status 'failed', cannot sumbmit. FAILURE",
+    )
+    .await;
     // A compensation that does not work is tried until it does.
     service.answers("/a-undo", &[(500, "not now"), (409, "never"), (200, "")]);
     must(&app, "submit", &saga(&service, "f2", &["a", "no"])).await;
@@ -119,7 +124,10 @@ async fn branches_over_json_rpc() {
     let call = service.all_calls().remove(0);
     let sent: serde_json::Value = serde_json::from_slice(&call.body).unwrap();
     assert_eq!(sent["method"], "out");
-    assert_eq!(sent["params"], json!({ "amount": 30, "gid": "j1", "trans_type": "saga", "branch_id": "01", "op": "action" }));
+    assert_eq!(
+        sent["params"],
+        json!({ "amount": 30, "gid": "j1", "trans_type": "saga", "branch_id": "01", "op": "action" })
+    );
     assert_eq!(call.param("gid"), "", "nothing is added to the URL");
     // The code alone says no; dtm would call for ever.
     service.answers(

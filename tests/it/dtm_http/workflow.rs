@@ -28,13 +28,19 @@ async fn progress_is_kept_and_the_result_read_back() {
     let reply = ask(&app, "prepareWorkflow", &begin(&service, "w1")).await;
     let progress = &reply.json["progresses"][0];
     assert_eq!(progress["bin_data"], "ZG9uZQ==");
-    assert_eq!((&progress["branch_id"], &progress["op"], &progress["status"]), (&json!("01"), &json!("action"), &json!("succeed")));
+    assert_eq!(
+        (&progress["branch_id"], &progress["op"], &progress["status"]),
+        (&json!("01"), &json!("action"), &json!("succeed"))
+    );
     must(&app, "submit", &end("w1", "succeed")).await;
     must(&app, "submit", &end("w1", "succeed")).await; // dtm: 500; a client whose answer was lost asks again
     let reply = ask(&app, "submit", &end("w1", "failed")).await;
     assert_eq!(reply.status, 409, "{}", reply.json);
     let reply = ask(&app, "prepareWorkflow", &begin(&service, "w1")).await;
-    assert_eq!((&reply.json["transaction"]["status"], &reply.json["transaction"]["result"]), (&json!("succeed"), &json!("cmVz")));
+    assert_eq!(
+        (&reply.json["transaction"]["status"], &reply.json["transaction"]["result"]),
+        (&json!("succeed"), &json!("cmVz"))
+    );
     let reply = ask(&app, "submit", &end("w9", "succeed")).await;
     assert_eq!((reply.status, &reply.json), (500, &json!({ "message": "storage: NotFound" })));
 }

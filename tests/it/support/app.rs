@@ -136,6 +136,11 @@ impl Http {
         Self { base, client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
+    /// `http://HOST:PORT`
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Any request; the error is that of a connection that was refused or broke.
     pub async fn ask(
         &self,

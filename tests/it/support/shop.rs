@@ -347,6 +347,10 @@ async fn carry_out(
     {
         let mut response = Response::new(Full::new(Bytes::from(text.clone())));
         *response.status_mut() = StatusCode::from_u16(*status).unwrap();
+        if (300..400).contains(status) {
+            // Right back here, where an order would be made: nobody may follow it.
+            response.headers_mut().insert("location", http::HeaderValue::from_static("/orders"));
+        }
         return Ok(response);
     }
     if bulk {

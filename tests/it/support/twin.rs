@@ -385,6 +385,46 @@ impl Twin {
         assert_eq!(backlog.undelivered_entries, open, "an entry is claimed until its last order has ended");
     }
 
+    /// One step on Redis alone, where something is amiss.
+    pub async fn try_step(&mut self, step: &str) -> Result<(), rushline::store::Error> {
+        let mut lane = self.redis.lane();
+        match step {
+            "admit" => {
+                let one = Ask { key: Some("k9".into()), buyer: "u1".into(), items: vec![("a".into(), 1)], payload: 0 };
+                let two = Ask { items: vec![("b".into(), 1)], key: Some("k8".into()), ..one.clone() };
+                let requests = [Prepared::new(order(&one)), Prepared::new(order(&two))];
+                self.redis.admit(&mut lane, &self.keys, NODE, &requests, Wait::Nothing, PATIENCE).await.map(|_| ())
+            }
+            "finish" => {
+                let (finishes, sums) = self.compose(&[(0, true), (1, false)]);
+                self.redis.finish(&mut lane, &self.keys, &finishes, &sums).await.map(|_| ())
+            }
+            "retry" => {
+                let detail = Detail { attempts: 2, message: None };
+                let retries = [(self.orders[1].address, Duration::from_secs(9), detail)];
+                self.redis.note_retries(&mut lane, &self.keys, &retries).await
+            }
+            "renew" => {
+                let entry = self.orders[0].address.entry;
+                self.redis.renew(&mut lane, &self.keys, NODE, &[entry]).await.map(|_| ())
+            }
+            "drained" => {
+                let ended = self.orders[2].address;
+                let sold = [(ended.entry, HashMap::from([("a", 1), ("b", 1)]))];
+                self.redis.drained(&self.keys, &[ended.entry], &sold, &[ended]).await.map(|_| ())
+            }
+            "restock" => self.redis.add_stock(&self.keys, &Sku::parse("b").unwrap(), 1, "r9").await.map(|_| ()),
+            "update" => self.redis.update_sale(&self.keys, self.version, &self.settings.clone()).await.map(|_| ()),
+            "create" => {
+                let sale = SaleName::parse(self.keys.sale.split(['{', '/']).nth(1).unwrap()).unwrap();
+                let items = vec![(Sku::parse("a").unwrap(), 1)];
+                let new = NewSale { sale, items, settings: self.settings.clone() };
+                self.redis.create_sale(&new, "body").await.map(|_| ())
+            }
+            _ => panic!("no such step: {step}"),
+        }
+    }
+
     /// Everything in this sale's keys: hashes by their fields (the order of a hash's bytes changes by itself), the rest
     /// byte for byte.
     pub async fn dump(&mut self) -> BTreeMap<String, Vec<u8>> {

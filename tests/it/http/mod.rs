@@ -1,0 +1,102 @@
+//! The HTTP interface, asked of the real server: what buyers hear, what operators can do, how the order endpoint is
+//! called, and what comes of requests that nobody should send.
+
+mod buyers;
+mod endpoint;
+mod hostile;
+mod operators;
+
+use crate::support::app::{App, AppOptions, Reply};
+use crate::support::servers::{Redis, RedisVersion};
+use crate::support::shared;
+use crate::support::shop::Shop;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that is waited for comes well within this.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A server with an order service, on the Redis that all these tests share; its keys are its own.
+struct Stage {
+    app: App,
+    shop: Shop,
+    options: AppOptions,
+    _redis: Arc<Redis>,
+    _records: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        Self::with(|options| options).await
+    }
+
+    async fn with(change: impl FnOnce(AppOptions) -> AppOptions) -> Self {
+        let redis = shared::redis(RedisVersion::V8).await;
+        let records = tempfile::tempdir().unwrap();
+        let options = AppOptions::default()
+            .redis(&redis.url())
+            .records(&format!("sqlite:{}", records.path().join("orders.db").display()))
+            .setting("redis.prefix", format!("{}:", shared::unique("http")))
+            .setting("delivery.retry_base_ms", 20)
+            .setting("delivery.retry_max_ms", 100)
+            .setting("delivery.ongoing_ms", 20);
+        let options = change(options);
+        Self {
+            app: App::start(options.clone()).await,
+            shop: Shop::start().await,
+            options,
+            _redis: redis,
+            _records: records,
+        }
+    }
+
+    /// Another node of the same shop: the same Redis, the same records.
+    async fn another_node(&self) -> App {
+        App::start(self.options.clone()).await
+    }
+
+    /// The body that creates a sale of `sku-1`; `fields` on top.
+    fn body(&self, name: &str, units: u64, fields: Value) -> Value {
+        let mut body = json!({
+            "sale": name,
+            "items": [{"sku": "sku-1", "units": units}],
+            "durability": "memory",
+            "order_endpoint": self.shop.endpoint(),
+        });
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body
+    }
+
+    async fn sale(&self, name: &str, units: u64, fields: Value) -> Value {
+        self.app.create_sale(&self.body(name, units, fields)).await
+    }
+
+    async fn stock(&self, sale: &str) -> Value {
+        self.app.get(&format!("/v1/sales/{sale}")).await.json["items"].clone()
+    }
+
+    async fn wait(&self, gid: &str, status: &str) -> Value {
+        let mut order = Value::Null;
+        let deadline = std::time::Instant::now() + SOON;
+        while order["status"] != status {
+            assert!(std::time::Instant::now() < deadline, "{gid} is not {status}: {order}");
+            order = self.app.get(&format!("/v1/orders/{gid}?wait_ms=500")).await.json;
+        }
+        order
+    }
+}
+
+fn buy(buyer: &str, quantity: u32) -> Value {
+    json!({"buyer": buyer, "items": [{"sku": "sku-1", "quantity": quantity}]})
+}
+
+/// A refusal is a problem document that says the same in every place.
+#[track_caller]
+fn is_problem(reply: &Reply, status: u16, code: &str) {
+    assert_eq!((reply.status, reply.code()), (status, code), "{}", reply.json);
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+    assert_eq!(reply.json["status"], status);
+    assert_eq!(reply.json["type"], format!("urn:rushline:{code}"));
+    assert!(reply.json["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{}", reply.json);
+}
