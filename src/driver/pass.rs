@@ -33,7 +33,7 @@ struct Work<'a> {
     /// As Redis has it.
     status: GlobalStatus,
     version: u64,
-    fields: Vec<String>,
+    has_rows: bool,
     /// The stored form says that more may have been done than it tells.
     ahead: bool,
     /// Results have come in that are not written.
@@ -49,7 +49,7 @@ pub async fn run(driver: &Arc<Driver>, loaded: Loaded) -> Ended {
         ahead: loaded.global.ahead,
         global: loaded.global,
         version: loaded.version,
-        fields: loaded.fields,
+        has_rows: loaded.has_rows,
         unwritten: false,
         written_at: Instant::now(),
     };
@@ -165,7 +165,7 @@ impl Work<'_> {
             Ok(Some(loaded)) => {
                 self.status = loaded.global.status;
                 self.global = loaded.global;
-                (self.version, self.fields) = (loaded.version, loaded.fields);
+                (self.version, self.has_rows) = (loaded.version, loaded.has_rows);
                 Ok(())
             }
             Ok(None) => Err(Stop::Lost),
@@ -176,7 +176,7 @@ impl Work<'_> {
     async fn write(&mut self, due: Due) -> Result<(), Stop> {
         let remembered = self.global.ahead;
         self.global.ahead |= matches!(due, Due::Leased(_)) && self.runs_ahead();
-        let saved = self.driver.redis.save_trans(&self.global, self.status, self.version, &self.fields, due).await;
+        let saved = self.driver.redis.save_trans(&self.global, self.status, self.version, self.has_rows, due).await;
         self.ahead = self.global.ahead;
         self.global.ahead = remembered;
         match saved {

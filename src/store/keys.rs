@@ -65,6 +65,11 @@ pub fn trans(prefix: &str, gid: &str) -> String {
     format!("{prefix}{{T/{}}}:g:{gid}", trans_partition(gid))
 }
 
+/// The branches of a global transaction that were registered since its record was written.
+pub fn trans_rows(prefix: &str, gid: &str) -> String {
+    format!("{prefix}{{T/{}}}:r:{gid}", trans_partition(gid))
+}
+
 /// When the unfinished global transactions of a partition are due.
 pub fn trans_due(prefix: &str, partition: u16) -> String {
     format!("{prefix}{{T/{partition}}}:due")

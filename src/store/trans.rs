@@ -28,11 +28,15 @@ impl Due {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
     New,
-    There(Box<Loaded>),
+    /// There is one by this gid already.
+    Exists,
 }
+
+/// A record and its rows, as Redis answers them.
+type Stored = (Option<Vec<u8>>, Vec<(String, String)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saved {
@@ -90,21 +94,18 @@ impl Redis {
         ]);
         command.arg(gid).arg(global.status.as_str()).arg(global.create_ms).arg(due.score()).arg(record(global));
         let reply = self.run(&mut self.lane(), &command).await?;
-        let Value::Array(parts) = &reply else { return Err(unexpected("trans_create", &reply)) };
-        match word(parts.first()).as_deref() {
+        match word(Some(&reply)).as_deref() {
             Some("CREATED") => Ok(Created::New),
-            Some("EXISTS") => match trans_form::read(pairs(&parts[1..])?)? {
-                Some(loaded) => Ok(Created::There(Box::new(loaded))),
-                None => Err(unexpected("trans_create", &reply)),
-            },
+            Some("EXISTS") => Ok(Created::Exists),
             _ => Err(unexpected("trans_create", &reply)),
         }
     }
 
     pub async fn load_trans(&self, gid: &TransGid) -> Result<Option<Loaded>, Error> {
-        let reply: Value =
-            redis::cmd("HGETALL").arg(keys::trans(self.prefix(), gid.as_str())).query_async(&mut self.lane()).await?;
-        trans_form::read(hash(&reply)?)
+        let mut pipeline = redis::pipe();
+        self.ask_for(&mut pipeline, gid.as_str());
+        let (record, rows): Stored = pipeline.query_async(&mut self.lane()).await?;
+        trans_form::read(record, rows)
     }
 
     /// Many at a time, in one round trip; one that cannot be read is an error of its own.
@@ -114,10 +115,20 @@ impl Redis {
         }
         let mut pipeline = redis::pipe();
         for gid in gids {
-            pipeline.cmd("HGETALL").arg(keys::trans(self.prefix(), gid));
+            self.ask_for(&mut pipeline, gid);
         }
         let replies: Vec<Value> = pipeline.query_async(&mut self.slow()).await?;
-        Ok(replies.iter().map(|reply| hash(reply).and_then(trans_form::read)).collect())
+        let read = |reply: &[Value]| {
+            let (record, rows): Stored = redis::from_redis_value_ref(&Value::Array(reply.to_vec()))
+                .map_err(|error| Error::Unexpected { what: "a transaction", reply: error.to_string() })?;
+            trans_form::read(record, rows)
+        };
+        Ok(replies.chunks(2).map(read).collect())
+    }
+
+    fn ask_for(&self, pipeline: &mut redis::Pipeline, gid: &str) {
+        pipeline.cmd("GET").arg(keys::trans(self.prefix(), gid));
+        pipeline.cmd("HGETALL").arg(keys::trans_rows(self.prefix(), gid));
     }
 
     /// Writes `global` in place of what was loaded with `version` and the status `was`.
@@ -126,15 +137,16 @@ impl Redis {
         global: &Global,
         was: GlobalStatus,
         version: u64,
-        fields: &[String],
+        has_rows: bool,
         due: Due,
     ) -> Result<Saved, Error> {
         let gid = global.gid.as_str();
         let partition = keys::trans_partition(gid);
-        // While it is prepared the fields are what tells a repeated registration from a new one.
-        let dropped = if global.status == GlobalStatus::Prepared { String::new() } else { fields.join("\n") };
+        // While it is prepared the rows are what tells a repeated registration from a new one.
+        let drop_rows = has_rows && global.status != GlobalStatus::Prepared;
         let mut command = scripts::trans_save.call(&[
             &keys::trans(self.prefix(), gid),
+            &keys::trans_rows(self.prefix(), gid),
             &keys::trans_due(self.prefix(), partition),
             &index_of(self, global, was),
             &index_of(self, global, global.status),
@@ -147,12 +159,12 @@ impl Redis {
             .arg(global.create_ms)
             .arg(due.score())
             .arg(record(global))
-            .arg(dropped);
+            .arg(u8::from(drop_rows));
         let reply = self.run(&mut self.lane(), &command).await?;
         let Value::Array(parts) = &reply else { return Err(unexpected("trans_save", &reply)) };
         match word(parts.first()).as_deref() {
             Some("SAVED") => {
-                let version = word(parts.get(1)).and_then(|text| text.parse().ok());
+                let version = parts.get(1).and_then(|version| redis::from_redis_value_ref(version).ok());
                 Ok(Saved::Saved(version.ok_or_else(|| unexpected("trans_save", &reply))?))
             }
             Some("STALE") => Ok(Saved::Stale),
@@ -162,7 +174,8 @@ impl Redis {
     }
 
     pub async fn append_branches(&self, gid: &TransGid, branches: &[Branch]) -> Result<Appended, Error> {
-        let mut command = scripts::trans_append.call(&[&keys::trans(self.prefix(), gid.as_str())]);
+        let mut command = scripts::trans_append
+            .call(&[&keys::trans(self.prefix(), gid.as_str()), &keys::trans_rows(self.prefix(), gid.as_str())]);
         command.arg(GlobalStatus::Prepared.as_str()).arg(branches.len());
         for branch in branches {
             command.arg(field_of(branch)).arg(row_of(branch));
@@ -299,12 +312,4 @@ impl Redis {
 
 fn word(value: Option<&Value>) -> Option<String> {
     redis::from_redis_value_ref(value?).ok()
-}
-
-fn hash(reply: &Value) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    redis::from_redis_value_ref(reply).map_err(|_| unexpected("HGETALL", reply))
-}
-
-fn pairs(values: &[Value]) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    hash(&Value::Array(values.to_vec()))
 }

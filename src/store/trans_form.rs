@@ -1,8 +1,8 @@
-//! The stored form of a global transaction: the hash of `lua/trans_create.lua`, read and written.
+//! The stored form of a global transaction: the record of `lua/trans_create.lua`, the rows of `lua/trans_append.lua`.
 //!
-//! The record (`g`) is serde's form of [`Global`]. A branch that is registered later is a field of its own,
-//! `<op>/<branch_id>` → `<place> <JSON>`, so that registering one neither reads nor rewrites the others; the next save
-//! takes them into the record.
+//! The record is `<version> <status> ` and serde's form of [`Global`]. A branch that is registered later is a field of
+//! a hash of its own, `<op>/<branch_id>` → `<place> <JSON>`, so that registering one neither reads nor rewrites the
+//! others; the save that decides takes them into the record.
 
 use super::Error;
 use crate::domain::trans::{Branch, BranchStatus, Global, Op};
@@ -17,8 +17,8 @@ pub struct Loaded {
     pub global: Global,
     /// The fence: what is written under another version is refused.
     pub version: u64,
-    /// Registered branches that have fields of their own.
-    pub fields: Vec<String>,
+    /// There are registered branches in a hash of their own.
+    pub has_rows: bool,
 }
 
 /// `[url, payload, status, finish_ms, rollback_ms]`; the name is in the field. A payload that is no text is in base64,
@@ -60,36 +60,26 @@ fn read_row(field: &str, value: &str) -> Option<(usize, Branch)> {
     Some((place.parse().ok()?, branch))
 }
 
-/// Reads the fields and values of a hash; `None` if there are none.
-pub fn read(fields: Vec<(String, Vec<u8>)>) -> Result<Option<Loaded>, Error> {
+/// Reads a record and its rows; `None` if there is no record.
+pub fn read(record: Option<Vec<u8>>, rows: Vec<(String, String)>) -> Result<Option<Loaded>, Error> {
     let unexpected = |what: String| Error::Unexpected { what: "the record of a transaction", reply: what };
-    if fields.is_empty() {
-        return Ok(None);
-    }
-    let (mut version, mut global, mut names, mut rows) = (None, None, Vec::new(), Vec::new());
-    for (field, value) in fields {
-        match field.as_str() {
-            "v" => version = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()),
-            "g" => {
-                let read: Global = serde_json::from_slice(&value).map_err(|error| unexpected(error.to_string()))?;
-                global = Some(read);
-            }
-            "s" | "n" => {}
-            _ => {
-                let value = String::from_utf8_lossy(&value);
-                rows.push(read_row(&field, &value).ok_or_else(|| unexpected(format!("{field}: {value}")))?);
-                names.push(field);
-            }
-        }
-    }
-    let (Some(version), Some(mut global)) = (version, global) else {
-        return Err(unexpected("it has no version or no record".into()));
+    let Some(record) = record else { return Ok(None) };
+    let mut parts = record.splitn(3, |byte| *byte == b' ');
+    let version = parts.next().and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    let (Some(version), Some(_status), Some(json)) = (version, parts.next(), parts.next()) else {
+        return Err(unexpected(String::from_utf8_lossy(&record).into_owned()));
     };
-    // Those that a save has taken in keep their fields until no more are taken; their places say which they are.
-    rows.sort_by_key(|(place, _)| *place);
+    let mut global: Global = serde_json::from_slice(json).map_err(|error| unexpected(error.to_string()))?;
+    let has_rows = !rows.is_empty();
+    let mut read = Vec::with_capacity(rows.len());
+    for (field, value) in rows {
+        read.push(read_row(&field, &value).ok_or_else(|| unexpected(format!("{field}: {value}")))?);
+    }
+    // Those that a save has taken in stay until no more are taken; their places say which they are.
+    read.sort_by_key(|(place, _)| *place);
     let taken_in = global.branches.len();
-    global.branches.extend(rows.into_iter().filter(|(place, _)| *place >= taken_in).map(|(_, branch)| branch));
-    Ok(Some(Loaded { global, version, fields: names }))
+    global.branches.extend(read.into_iter().filter(|(place, _)| *place >= taken_in).map(|(_, branch)| branch));
+    Ok(Some(Loaded { global, version, has_rows }))
 }
 
 #[cfg(test)]

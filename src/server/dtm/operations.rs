@@ -240,11 +240,11 @@ async fn create(driver: &Arc<Driver>, mut global: Box<Global>, room: &mut Drive)
     // Driven from memory, a saga goes on without writing each result.
     global.ahead = drive && global.trans_type == TransType::Saga;
     match driver.redis.create_trans(&global, due).await? {
-        Created::There(loaded) => Ok(Written::Meanwhile(Some(loaded))),
+        Created::Exists => Ok(Written::Meanwhile(driver.redis.load_trans(&global.gid).await?.map(Box::new))),
         Created::New => {
             crate::crash::point("trans.after_create");
             global.ahead = false;
-            Ok(Written::Done(global.clone(), go(driver, *global, 1, Vec::new(), due, drive, room)))
+            Ok(Written::Done(global.clone(), go(driver, *global, 1, false, due, drive, room)))
         }
     }
 }
@@ -256,10 +256,10 @@ async fn replace(
     room: &mut Drive,
 ) -> Result<Written, Refused> {
     let (due, drive) = plan(driver, &global, room);
-    let saved = driver.redis.save_trans(&global, loaded.global.status, loaded.version, &loaded.fields, due).await?;
+    let saved = driver.redis.save_trans(&global, loaded.global.status, loaded.version, loaded.has_rows, due).await?;
     match saved {
         Saved::Saved(version) => {
-            Ok(Written::Done(global.clone(), go(driver, *global, version, loaded.fields, due, drive, room)))
+            Ok(Written::Done(global.clone(), go(driver, *global, version, loaded.has_rows, due, drive, room)))
         }
         Saved::Stale | Saved::Gone => {
             Ok(Written::Meanwhile(driver.redis.load_trans(&loaded.global.gid).await?.map(Box::new)))
@@ -271,7 +271,7 @@ fn go(
     driver: &Arc<Driver>,
     global: Global,
     version: u64,
-    fields: Vec<String>,
+    has_rows: bool,
     due: Due,
     drive: bool,
     room: &mut Drive,
@@ -280,7 +280,7 @@ fn go(
         driver.due_at(ms);
     }
     match room.take() {
-        Some(Some(room)) if drive => Some(driver.start(Loaded { global, version, fields }, room)),
+        Some(Some(room)) if drive => Some(driver.start(Loaded { global, version, has_rows }, room)),
         _ => None,
     }
 }
