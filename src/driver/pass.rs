@@ -35,7 +35,7 @@ struct Work<'a> {
     version: u64,
     has_rows: bool,
     /// The stored form says that more may have been done than it tells.
-    ahead: bool,
+    says_ahead: bool,
     /// Results have come in that are not written.
     unwritten: bool,
     written_at: Instant,
@@ -46,7 +46,7 @@ pub async fn run(driver: &Arc<Driver>, loaded: Loaded) -> Ended {
     let work = Work {
         driver,
         status: loaded.global.status,
-        ahead: loaded.global.ahead,
+        says_ahead: loaded.says_ahead,
         global: loaded.global,
         version: loaded.version,
         has_rows: loaded.has_rows,
@@ -157,7 +157,7 @@ impl Work<'_> {
     }
 
     fn must_tell_ahead(&self) -> bool {
-        self.runs_ahead() && self.unwritten && !self.ahead
+        self.runs_ahead() && self.unwritten && !self.says_ahead
     }
 
     async fn reload(&mut self) -> Result<(), Stop> {
@@ -177,7 +177,7 @@ impl Work<'_> {
         let remembered = self.global.ahead;
         self.global.ahead |= matches!(due, Due::Leased(_)) && self.runs_ahead();
         let saved = self.driver.redis.save_trans(&self.global, self.status, self.version, self.has_rows, due).await;
-        self.ahead = self.global.ahead;
+        self.says_ahead = self.global.ahead;
         self.global.ahead = remembered;
         match saved {
             Ok(Saved::Saved(version)) => {

@@ -1,7 +1,7 @@
 //! Global transactions in Redis: create, load, save, register branches, claim what is due, list.
 
 use super::redis::Redis;
-use super::trans_form::{self, Loaded, field_of, row_of};
+use super::trans_form::{self, Loaded, field_of, record_of, row_of};
 use super::{Error, keys, scripts};
 use crate::domain::trans::{Branch, Global, GlobalStatus, TransGid, TransType};
 use redis::Value;
@@ -79,10 +79,6 @@ fn index_of(redis: &Redis, global: &Global, status: GlobalStatus) -> String {
     keys::trans_index(redis.prefix(), partition, status.as_str(), global.trans_type.as_str())
 }
 
-fn record(global: &Global) -> Vec<u8> {
-    serde_json::to_vec(global).expect("a transaction is plain data")
-}
-
 impl Redis {
     pub async fn create_trans(&self, global: &Global, due: Due) -> Result<Created, Error> {
         let gid = global.gid.as_str();
@@ -92,7 +88,7 @@ impl Redis {
             &keys::trans_due(self.prefix(), partition),
             &index_of(self, global, global.status),
         ]);
-        command.arg(gid).arg(global.status.as_str()).arg(global.create_ms).arg(due.score()).arg(record(global));
+        command.arg(gid).arg(global.status.as_str()).arg(global.create_ms).arg(due.score()).arg(record_of(global));
         let reply = self.run(&mut self.lane(), &command).await?;
         match word(Some(&reply)).as_deref() {
             Some("CREATED") => Ok(Created::New),
@@ -105,7 +101,7 @@ impl Redis {
         let mut pipeline = redis::pipe();
         self.ask_for(&mut pipeline, gid.as_str());
         let (record, rows): Stored = pipeline.query_async(&mut self.lane()).await?;
-        trans_form::read(record, rows)
+        trans_form::read(gid.as_str(), record, rows)
     }
 
     /// Many at a time, in one round trip; one that cannot be read is an error of its own.
@@ -118,12 +114,12 @@ impl Redis {
             self.ask_for(&mut pipeline, gid);
         }
         let replies: Vec<Value> = pipeline.query_async(&mut self.slow()).await?;
-        let read = |reply: &[Value]| {
+        let read = |(gid, reply): (&String, &[Value])| {
             let (record, rows): Stored = redis::from_redis_value_ref(&Value::Array(reply.to_vec()))
                 .map_err(|error| Error::Unexpected { what: "a transaction", reply: error.to_string() })?;
-            trans_form::read(record, rows)
+            trans_form::read(gid, record, rows)
         };
-        Ok(replies.chunks(2).map(read).collect())
+        Ok(gids.iter().zip(replies.chunks(2)).map(read).collect())
     }
 
     fn ask_for(&self, pipeline: &mut redis::Pipeline, gid: &str) {
@@ -158,7 +154,7 @@ impl Redis {
             .arg(global.status.as_str())
             .arg(global.create_ms)
             .arg(due.score())
-            .arg(record(global))
+            .arg(record_of(global))
             .arg(u8::from(drop_rows));
         let reply = self.run(&mut self.lane(), &command).await?;
         let Value::Array(parts) = &reply else { return Err(unexpected("trans_save", &reply)) };

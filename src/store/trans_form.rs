@@ -19,6 +19,8 @@ pub struct Loaded {
     pub version: u64,
     /// There are registered branches in a hash of their own.
     pub has_rows: bool,
+    /// The record says that more may have been done than it tells ([`Global::ahead`]).
+    pub says_ahead: bool,
 }
 
 /// `[url, payload, status, finish_ms, rollback_ms]`; the name is in the field. A payload that is no text is in base64,
@@ -60,16 +62,60 @@ fn read_row(field: &str, value: &str) -> Option<(usize, Branch)> {
     Some((place.parse().ok()?, branch))
 }
 
+/// Ends the folder that a record's URLs share, and stands for it where they begin. JSON has no such raw bytes.
+const FOLDER_END: char = '\u{2}';
+const FOLDER: &str = "\u{1}";
+
+/// The JSON of a record, without its gid, which is in the key, and with the folder that its URLs share written once:
+/// a saga's four URLs are most of what it takes.
+pub fn record_of(global: &Global) -> String {
+    let json = serde_json::to_string(global).expect("a transaction is plain data");
+    let json = match json.strip_prefix(&gid_of(global.gid.as_str())) {
+        Some(rest) => format!("{{{rest}"),
+        None => json,
+    };
+    let folder = global.steps.first().and_then(|step| folder_of(&step.action));
+    match folder {
+        Some(folder) => format!("{folder}{FOLDER_END}{}", json.replace(&format!("\"{folder}"), FOLDER)),
+        None => json,
+    }
+}
+
+fn gid_of(gid: &str) -> String {
+    format!("{{\"g\":\"{gid}\",")
+}
+
+/// Scheme, host and path up to the last slash, unless JSON would write them in another way.
+fn folder_of(url: &str) -> Option<&str> {
+    let path = url.split(['?', '#']).next()?;
+    let folder = &path[..=path.rfind('/')?];
+    let plain = folder.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
+    (plain && folder.contains("://")).then_some(folder)
+}
+
+fn json_of(gid: &str, record: &str) -> String {
+    let json = match record.split_once(FOLDER_END) {
+        Some((folder, json)) => json.replace(FOLDER, &format!("\"{folder}")),
+        None => record.to_owned(),
+    };
+    match json.strip_prefix('{') {
+        Some(rest) if !rest.starts_with("\"g\":") => format!("{}{rest}", gid_of(gid)),
+        _ => json,
+    }
+}
+
 /// Reads a record and its rows; `None` if there is no record.
-pub fn read(record: Option<Vec<u8>>, rows: Vec<(String, String)>) -> Result<Option<Loaded>, Error> {
+pub fn read(gid: &str, record: Option<Vec<u8>>, rows: Vec<(String, String)>) -> Result<Option<Loaded>, Error> {
     let unexpected = |what: String| Error::Unexpected { what: "the record of a transaction", reply: what };
     let Some(record) = record else { return Ok(None) };
-    let mut parts = record.splitn(3, |byte| *byte == b' ');
-    let version = parts.next().and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    let record = String::from_utf8(record).map_err(|error| unexpected(error.to_string()))?;
+    let mut parts = record.splitn(3, ' ');
+    let version = parts.next().and_then(|text| text.parse().ok());
     let (Some(version), Some(_status), Some(json)) = (version, parts.next(), parts.next()) else {
-        return Err(unexpected(String::from_utf8_lossy(&record).into_owned()));
+        return Err(unexpected(record));
     };
-    let mut global: Global = serde_json::from_slice(json).map_err(|error| unexpected(error.to_string()))?;
+    let json = json_of(gid, json);
+    let mut global: Global = serde_json::from_str(&json).map_err(|error| unexpected(error.to_string()))?;
     let has_rows = !rows.is_empty();
     let mut read = Vec::with_capacity(rows.len());
     for (field, value) in rows {
@@ -79,7 +125,8 @@ pub fn read(record: Option<Vec<u8>>, rows: Vec<(String, String)>) -> Result<Opti
     read.sort_by_key(|(place, _)| *place);
     let taken_in = global.branches.len();
     global.branches.extend(read.into_iter().filter(|(place, _)| *place >= taken_in).map(|(_, branch)| branch));
-    Ok(Some(Loaded { global, version, has_rows }))
+    let says_ahead = global.ahead;
+    Ok(Some(Loaded { global, version, has_rows, says_ahead }))
 }
 
 #[cfg(test)]
@@ -93,6 +140,24 @@ mod tests {
             branch.status = BranchStatus::Succeed;
             let read = read_row(&field_of(&branch), &format!("3 {}", row_of(&branch)));
             assert_eq!(read, Some((3, branch)));
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_and_is_shorter() {
+        use crate::domain::trans::{Limits, TransRequest};
+        let folders = ["http://localhost:8081/api/busi/", "http://h/", "", "http://h/a b/", "http://h/\u{1}/é\"/"];
+        for (folder, other) in folders.iter().flat_map(|folder| folders.map(|other| (*folder, other))) {
+            let step = |name: &str| serde_json::json!({ "action": format!("{folder}{name}"), "compensate": other });
+            let steps = [step("TransOut"), step("TransIn?x=http://h/")];
+            let body = serde_json::json!({ "gid": "{a}-7", "trans_type": "saga", "steps": steps,
+                "payloads": ["{\"url\":\"http://h/\"}", "\u{1}\u{2}"] });
+            let request = TransRequest::from_json(body.to_string().as_bytes()).unwrap();
+            let Ok(global) = request.into_global(1_795_000_000_000, &Limits::default(), &|_| None) else { continue };
+            let record = record_of(&global);
+            let stored = format!("0000000007 prepared {record}").into_bytes();
+            let loaded = read("{a}-7", Some(stored), Vec::new()).unwrap().unwrap();
+            assert_eq!((loaded.global, loaded.version), (global, 7), "{record}");
         }
     }
 

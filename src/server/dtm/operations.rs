@@ -243,8 +243,9 @@ async fn create(driver: &Arc<Driver>, mut global: Box<Global>, room: &mut Drive)
         Created::Exists => Ok(Written::Meanwhile(driver.redis.load_trans(&global.gid).await?.map(Box::new))),
         Created::New => {
             crate::crash::point("trans.after_create");
-            global.ahead = false;
-            Ok(Written::Done(global.clone(), go(driver, *global, 1, false, due, drive, room)))
+            let says_ahead = std::mem::take(&mut global.ahead);
+            let now = Loaded { global: Global::clone(&global), version: 1, has_rows: false, says_ahead };
+            Ok(Written::Done(global, go(driver, now, due, drive, room)))
         }
     }
 }
@@ -259,7 +260,8 @@ async fn replace(
     let saved = driver.redis.save_trans(&global, loaded.global.status, loaded.version, loaded.has_rows, due).await?;
     match saved {
         Saved::Saved(version) => {
-            Ok(Written::Done(global.clone(), go(driver, *global, version, loaded.has_rows, due, drive, room)))
+            let now = Loaded { global: Global::clone(&global), version, ..loaded };
+            Ok(Written::Done(global, go(driver, now, due, drive, room)))
         }
         Saved::Stale | Saved::Gone => {
             Ok(Written::Meanwhile(driver.redis.load_trans(&loaded.global.gid).await?.map(Box::new)))
@@ -267,20 +269,12 @@ async fn replace(
     }
 }
 
-fn go(
-    driver: &Arc<Driver>,
-    global: Global,
-    version: u64,
-    has_rows: bool,
-    due: Due,
-    drive: bool,
-    room: &mut Drive,
-) -> Option<Told> {
+fn go(driver: &Arc<Driver>, loaded: Loaded, due: Due, drive: bool, room: &mut Drive) -> Option<Told> {
     if let Due::At(ms) = due {
         driver.due_at(ms);
     }
     match room.take() {
-        Some(Some(room)) if drive => Some(driver.start(Loaded { global, version, has_rows }, room)),
+        Some(Some(room)) if drive => Some(driver.start(loaded, room)),
         _ => None,
     }
 }
