@@ -76,8 +76,9 @@ impl Driver {
 
     async fn take_on(self: &Arc<Self>, gids: Vec<String>) -> Result<(), Error> {
         let loaded = self.redis.load_all_trans(&gids).await?;
+        let now = now_ms();
         for (gid, loaded) in gids.into_iter().zip(loaded) {
-            let loaded = match loaded {
+            let mut loaded = match loaded {
                 Ok(Some(loaded)) => loaded,
                 Ok(None) => {
                     tracing::error!(gid, "due, and there is no record of it: a foreign hand in our keys");
@@ -91,6 +92,8 @@ impl Driver {
             if self.running_pass(&loaded.global.gid).is_some() {
                 continue; // the claim has renewed the lease
             }
+            // The due index has the say: an operator moves it alone. Delays and times to decide are kept all the same.
+            loaded.global.next_cron_ms = loaded.global.next_cron_ms.min(now);
             // The lease is held already, so a place is waited for.
             let Ok(room) = self.room.clone().acquire_owned().await else { return Ok(()) };
             metrics::counter!("rushline_transactions_claimed_total").increment(1);

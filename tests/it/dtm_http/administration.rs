@@ -58,8 +58,8 @@ async fn stopped_and_hurried_by_hand() {
     let app = App::start(
         AppOptions::default()
             .quick_trans()
-            .setting("trans.retry_interval_ms", 20_000)
-            .setting("trans.retry_max_ms", 20_000),
+            .setting("trans.retry_interval_ms", 60_000)
+            .setting("trans.retry_max_ms", 60_000),
     )
     .await;
     let service = Service::start().await;
