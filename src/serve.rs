@@ -70,6 +70,7 @@ async fn serve(
     tokio::spawn(node.clone().sweep(config.ledger.keep));
     tokio::spawn(driver.clone().claim_due());
     tokio::spawn(driver.clone().keep_leases());
+    tokio::spawn(driver.clone().hurry_after_outages());
     let reconciler = Reconciler {
         node: node.clone(),
         records: records.clone(),

@@ -6,13 +6,15 @@
 pub mod hosts;
 pub mod http;
 pub mod json_rpc;
+pub mod outage;
 
 use crate::domain::trans::timing::request_timeout_ms;
 use crate::domain::trans::{BranchResult, CallSpec, Global, Limits, Protocol, TransGid, TransType};
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use hosts::Hosts;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// What all calls of one transaction share; made once a pass.
 #[derive(Debug)]
@@ -93,6 +95,9 @@ pub fn check(protocol: Protocol, url: &str) -> Result<(), Uncallable> {
 /// Calls branches. One for the whole server.
 pub struct Caller {
     hosts: Hosts,
+    outages: outage::Outages,
+    /// Told when a branch answers again after an outage.
+    pub returned: Notify,
     /// `localhost` means the container's host: dtm's `IS_DOCKER`.
     docker: bool,
 }
@@ -101,10 +106,28 @@ impl Caller {
     /// At most `calls_per_host_max` calls to one host at a time.
     pub fn new(calls_per_host_max: usize) -> Arc<Self> {
         let docker = std::env::var_os("IS_DOCKER").is_some_and(|value| !value.is_empty());
-        Arc::new(Self { hosts: Hosts::new(calls_per_host_max), docker })
+        Arc::new(Self {
+            hosts: Hosts::new(calls_per_host_max),
+            outages: outage::Outages::default(),
+            returned: Notify::new(),
+            docker,
+        })
     }
 
     pub async fn call(&self, context: &Context, spec: &CallSpec) -> BranchResult {
+        let result = self.try_call(context, spec).await;
+        match result {
+            BranchResult::Unknown(_) => self.outages.failed(&spec.url, Instant::now()),
+            _ => {
+                if self.outages.answered(&spec.url, Instant::now()) {
+                    self.returned.notify_one();
+                }
+            }
+        }
+        result
+    }
+
+    async fn try_call(&self, context: &Context, spec: &CallSpec) -> BranchResult {
         let rewritten;
         let url = if self.docker {
             rewritten = spec.url.replacen("localhost", DOCKER_HOST, 1).replacen("127.0.0.1", DOCKER_HOST, 1);

@@ -1,9 +1,9 @@
 //! Finding what is due, keeping leases, and letting go in good order.
 
 use super::{Driver, Phase, now_ms};
-use crate::domain::trans::TransGid;
-use crate::store::Error;
+use crate::domain::trans::{GlobalStatus, TransGid, TransType};
 use crate::store::trans::Due;
+use crate::store::{Error, keys};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,6 +14,11 @@ use tokio::time::Instant;
 const LOOK_EVERY_MS: u64 = 1_000;
 /// Claimed from one partition at a time. More would let one script, and one reply, grow.
 const CLAIM_MAX: usize = 128;
+
+/// Looked at by one script after an outage: a few milliseconds of Redis at most.
+const HURRY_MAX: usize = 500;
+/// An outage that ends again at once must not have everything tried all the time.
+const HURRY_EVERY: Duration = Duration::from_secs(10);
 
 impl Driver {
     /// Claims what is due, for as long as the node runs.
@@ -98,6 +103,39 @@ impl Driver {
             let Ok(room) = self.room.clone().acquire_owned().await else { return Ok(()) };
             metrics::counter!("rushline_transactions_claimed_total").increment(1);
             self.start(loaded, room);
+        }
+        Ok(())
+    }
+
+    /// When a branch answers again after an outage, makes due what waits, for whichever branch: those whose service is
+    /// still away wait again, after one more call. The claim loop and the bound per host pace the rest.
+    pub async fn hurry_after_outages(self: Arc<Self>) {
+        loop {
+            self.caller.returned.notified().await;
+            tracing::info!("a branch answers again; what waits is tried now, the oldest first");
+            if let Err(error) = self.hurry().await {
+                tracing::warn!(%error, "what waits keeps its times");
+            }
+            tokio::time::sleep(HURRY_EVERY).await;
+        }
+    }
+
+    async fn hurry(&self) -> Result<(), Error> {
+        let mut open = Vec::new();
+        for status in [GlobalStatus::Submitted, GlobalStatus::Aborting] {
+            for trans_type in TransType::ALL.iter().copied() {
+                open.extend((0..keys::TRANS_PARTITIONS).map(|partition| (partition, status, trans_type, 0)));
+            }
+        }
+        while !open.is_empty() {
+            // A slice of each in turn, so that the oldest of all come before the younger of any.
+            let mut longer = Vec::new();
+            for (partition, status, trans_type, from_ms) in open {
+                let on = self.redis.hurry_trans(partition, status, trans_type, now_ms(), from_ms, HURRY_MAX).await?;
+                longer.extend(on.map(|from_ms| (partition, status, trans_type, from_ms)));
+            }
+            open = longer;
+            self.due_at(now_ms());
         }
         Ok(())
     }

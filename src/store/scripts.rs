@@ -42,6 +42,7 @@ mod registry {
         trans_append,
         trans_claim,
         trans_create,
+        trans_hurry,
         trans_reset,
         trans_save,
     );

@@ -258,6 +258,30 @@ impl Redis {
         Ok((moved, more))
     }
 
+    /// Looks at `count` unfinished ones of a partition, oldest first, created from `from_ms` on, and makes due what waits
+    /// for its next try. Where to go on; `None`: there are no more.
+    pub async fn hurry_trans(
+        &self,
+        partition: u16,
+        status: GlobalStatus,
+        trans_type: TransType,
+        now_ms: u64,
+        from_ms: u64,
+        count: usize,
+    ) -> Result<Option<u64>, Error> {
+        let mut command = scripts::trans_hurry.call(&[
+            &keys::trans_due(self.prefix(), partition),
+            &keys::trans_index(self.prefix(), partition, status.as_str(), trans_type.as_str()),
+        ]);
+        command.arg(now_ms).arg(from_ms).arg(count);
+        let reply = self.run(&mut self.lane(), &command).await?;
+        let (found, last_ms): (usize, u64) =
+            redis::from_redis_value_ref(&reply).map_err(|_| unexpected("trans_hurry", &reply))?;
+        // More of one millisecond than one look takes: the rest of them keep their times.
+        let on = if last_ms > from_ms { last_ms } else { from_ms + 1 };
+        Ok((found == count).then_some(on))
+    }
+
     /// Gids and times of creation of one page, newest first, by the indexes.
     pub async fn list_trans(&self, filter: &Filter) -> Result<Vec<(u64, String)>, Error> {
         let statuses = filter.status.map_or(GlobalStatus::ALL.to_vec(), |status| vec![status]);

@@ -104,6 +104,26 @@ async fn who_is_told_to_stop_hands_over() {
     wait_for(&second, "h1", "succeed").await; // the lease of a minute was given back
 }
 
+/// Backoff alone would have most of them wait for minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_service_returns_nobody_sits_out_a_backoff() {
+    let service = Service::start().await;
+    service.answers("/down", &[(503, "")]);
+    let options = AppOptions::default().quick_trans().setting("trans.retry_max_ms", 60_000);
+    let app = App::start(options.setting("trans.retry_interval_ms", 60_000)).await;
+    for i in 0..100 {
+        must(&app, "submit", &saga(&service, &format!("w{i}"), &["down"])).await;
+    }
+    service.wait_for_calls("w99", 1).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    service.answers("/down", &[(200, "")]);
+    must(&app, "submit", &waiting(saga(&service, "new", &["down"]))).await;
+    for i in 0..100 {
+        wait_for(&app, &format!("w{i}"), "succeed").await;
+    }
+    assert!(service.doubled().is_empty(), "{:?}", service.doubled());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_a_service_ends_well() {
     let service = Service::start().await;
