@@ -4,6 +4,7 @@
 //! pass, `NAME:N` at the N-th. In a release build a crash point is nothing at all.
 
 /// Every point, in the order an order passes them. The crash tests kill the server at each of them.
+/// Those of global transactions are [`TRANS_POINTS`].
 pub const POINTS: [&str; 9] = [
     "admit.before_script",
     "admit.after_script",
@@ -15,6 +16,10 @@ pub const POINTS: [&str; 9] = [
     "drain.after_write",
     "drain.after_forget",
 ];
+
+/// The points of a global transaction, in the order it passes them.
+pub const TRANS_POINTS: [&str; 5] =
+    ["trans.after_create", "trans.before_call", "trans.after_call", "trans.before_save", "trans.after_save"];
 
 /// Dies here if a test asked for it.
 #[inline(always)]
@@ -34,13 +39,17 @@ mod armed {
     static AT: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
         let text = std::env::var("RUSHLINE_TEST_CRASH_AT").ok()?;
         let (name, pass) = text.split_once(':').unwrap_or((&text, "1"));
-        assert!(super::POINTS.contains(&name), "RUSHLINE_TEST_CRASH_AT: there is no crash point `{name}`");
+        assert!(is_point(name), "RUSHLINE_TEST_CRASH_AT: there is no crash point `{name}`");
         Some((name.to_owned(), pass.parse().expect("RUSHLINE_TEST_CRASH_AT: NAME or NAME:N")))
     });
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
+    fn is_point(name: &str) -> bool {
+        super::POINTS.contains(&name) || super::TRANS_POINTS.contains(&name)
+    }
+
     pub(super) fn pass(name: &'static str) {
-        debug_assert!(super::POINTS.contains(&name), "`{name}` is missing in POINTS");
+        debug_assert!(is_point(name), "`{name}` is missing in POINTS and TRANS_POINTS");
         if let Some((at, pass)) = &*AT
             && at == name
             && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *pass

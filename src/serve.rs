@@ -2,6 +2,8 @@
 
 use crate::config::{Config, RewriteAfterLoad};
 use crate::demo;
+use crate::domain::trans;
+use crate::driver::{self, Driver};
 use crate::fault::Fault;
 use crate::reconciler::{Reconciler, Records};
 use crate::sale::Limits;
@@ -51,10 +53,12 @@ async fn serve(
     };
     let redis = connect(&config, embedded.as_ref()).await?;
     let node = Node::new(redis.clone(), &config.node.name, limits(&config));
+    let driver = Driver::new(redis.clone(), transactions(&config));
     let records = Records::new(config.records_url().expose());
     let kind = describe_records(&config, &records).await;
     let app = Arc::new(App {
         node: node.clone(),
+        driver: driver.clone(),
         records: records.clone(),
         settings: door(&config),
         metrics: metrics.clone(),
@@ -64,6 +68,9 @@ async fn serve(
     tokio::spawn(node.clone().follow_settings(FOLLOW_EVERY));
     tokio::spawn(node.clone().tell_refused_every(TELL_EVERY));
     tokio::spawn(node.clone().sweep(config.ledger.keep));
+    tokio::spawn(driver.clone().claim_due());
+    tokio::spawn(driver.clone().keep_leases());
+    tokio::spawn(driver.clone().hurry_after_outages());
     let reconciler = Reconciler {
         node: node.clone(),
         records: records.clone(),
@@ -100,6 +107,7 @@ async fn serve(
     while node.in_flight() > 0 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await; // orders end in many places; there is no one event
     }
+    driver.stop(deadline).await;
     node.hand_over(Duration::from_secs(2)).await;
     if let Some(shop) = shop {
         shop.close().await;
@@ -158,6 +166,24 @@ fn limits(config: &Config) -> Limits {
         retry_max: config.delivery.retry_max,
         ongoing: config.delivery.ongoing,
         patience: config.redis.timeout,
+    }
+}
+
+fn transactions(config: &Config) -> driver::Settings {
+    let ms = |duration: Duration| duration.as_millis() as u64;
+    driver::Settings {
+        limits: trans::Limits {
+            retry_interval_ms: ms(config.trans.retry_interval),
+            interval_ms_max: ms(config.trans.retry_max),
+            timeout_to_fail_ms: ms(config.trans.timeout_to_fail),
+            request_timeout_ms: ms(config.trans.request_timeout),
+            alert_after: config.trans.alert_after as u32,
+            calls_max: config.trans.calls_max,
+        },
+        lease: config.trans.lease,
+        running_max: config.trans.running_max,
+        calls_per_host_max: config.trans.calls_per_host_max,
+        alert_url: config.trans.alert_url.as_ref().map(|url| url.expose().to_owned()),
     }
 }
 

@@ -91,6 +91,35 @@ settings! {
         ongoing: Duration, "delivery.ongoing_ms", Millis { default: 1_000, min: 10, max: 600_000 };
     }
 
+    /// Global transactions: the part that is compatible with dtm.
+    trans: Trans {
+        /// Pause before the next try after an unclear result, unless the transaction sets one. It doubles from there.
+        retry_interval: Duration, "trans.retry_interval_ms", Millis { default: 10_000, min: 10, max: 3_600_000 };
+        /// Where the doubling stops. Longer spares a service that is down; shorter finds it sooner.
+        retry_max: Duration, "trans.retry_max_ms", Millis { default: 300_000, min: 10, max: 86_400_000 };
+        /// How long a transaction may stay undecided before it is asked about or rolled back, unless it sets a time.
+        timeout_to_fail: Duration, "trans.timeout_to_fail_ms", Millis { default: 35_000, min: 10, max: 86_400_000 };
+        /// How long one call of a branch may take, unless the transaction sets a time.
+        request_timeout: Duration, "trans.request_timeout_ms", Millis { default: 3_000, min: 10, max: 600_000 };
+        /// How long a transaction lies untouched before another node takes it on. Shorter recovers sooner and writes
+        /// more often.
+        lease: Duration, "trans.lease_ms", Millis { default: 10_000, min: 300, max: 3_600_000 };
+        /// Most transactions that this node works on at once; further ones wait in Redis, oldest first.
+        running_max: usize, "trans.running_max", Count { default: 4_096, min: 1, max: 1_000_000, unit: "transactions" };
+        /// Most branches of one transaction called at once.
+        calls_max: usize, "trans.calls_max", Count { default: 64, min: 1, max: 1_024, unit: "calls" };
+        /// Most calls to one host at once. It paces recovery after that host was down.
+        calls_per_host_max: usize, "trans.calls_per_host_max", Count { default: 256, min: 1, max: 65_536, unit: "calls" };
+        /// Where to post an alert when a transaction does not get on.
+        alert_url: Option<SecretUrl>, "trans.alert_url", OptionalUrl {
+            schemes: &["http", "https"],
+            example: "http://127.0.0.1:8080/alert",
+            unset: "alerts are only logged",
+        };
+        /// Passes in a row without a clear result, from which on there are alerts.
+        alert_after: usize, "trans.alert_after", Count { default: 3, min: 1, max: 1_000, unit: "passes" };
+    }
+
     /// What Redis remembers of buyers after a sale.
     ledger: Ledger {
         /// How long a closed sale's ledger stays; until then a repeated request still hears its first answer.

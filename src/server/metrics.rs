@@ -14,6 +14,10 @@ pub fn describe() {
     describe_counter!("rushline_entries_taken_over_total", "Batches taken over from nodes that went silent.");
     describe_counter!("rushline_records_written_total", "Finished orders written to the records.");
     describe_counter!("rushline_records_errors_total", "Writes to the records that failed and were tried again.");
+    describe_counter!("rushline_transactions_ended_total", "Global transactions that ended here, by type and status.");
+    describe_counter!("rushline_transactions_claimed_total", "Global transactions taken up because they were due.");
+    describe_counter!("rushline_transaction_alerts_total", "Alerts about global transactions that do not get on.");
+    describe_counter!("rushline_branch_calls_total", "Calls of branches, by op and result.");
     describe_histogram!("rushline_admission_batch_size", "Order requests decided by one script call.");
     describe_histogram!("rushline_admission_seconds", Unit::Seconds, "From sending a batch to its durable answer.");
     describe_histogram!("rushline_delivery_seconds", Unit::Seconds, "One call to an order endpoint.");

@@ -3,6 +3,7 @@
 //! Placing an order is one plain hyper service, because that is where the load is; everything else is axum behind it.
 //! HTTP/1 and HTTP/2 (prior knowledge) on one port; connections, heads and bodies are bounded.
 
+mod dtm;
 mod json;
 mod metrics;
 mod orders;
@@ -10,12 +11,13 @@ mod problem;
 mod sales;
 pub mod wire;
 
+use crate::driver::Driver;
 use crate::reconciler::Records;
 use crate::sale::node::Node;
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -41,6 +43,7 @@ pub struct Settings {
 /// What the handlers share.
 pub struct App {
     pub node: Arc<Node>,
+    pub driver: Arc<Driver>,
     pub records: Arc<Records>,
     pub settings: Settings,
     pub metrics: PrometheusHandle,
@@ -141,6 +144,8 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/sales/{sale}/audit", get(sales::audit))
         .route("/v1/sales/{sale}/records", get(sales::records))
         .route("/v1/orders/{gid}", get(show_order))
+        .route("/api/metrics", get(show_metrics))
+        .route("/api/{*path}", any(dtm::answer))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(show_metrics))

@@ -49,9 +49,57 @@ pub fn verified_run(prefix: &str) -> String {
     format!("{prefix}verified_run")
 }
 
+/// Over how many slots global transactions are spread. Part of the keys: it never changes for a prefix.
+pub const TRANS_PARTITIONS: u16 = 16;
+
+/// The partition of a global transaction. FNV-1a: stable over versions and machines, unlike the standard library's.
+pub fn trans_partition(gid: &str) -> u16 {
+    let hash = gid
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    ((hash ^ (hash >> 32)) % u64::from(TRANS_PARTITIONS)) as u16
+}
+
+/// The record of a global transaction. The hash tag comes first, so nothing in the gid can move it to another slot.
+pub fn trans(prefix: &str, gid: &str) -> String {
+    format!("{prefix}{{T/{}}}:g:{gid}", trans_partition(gid))
+}
+
+/// The branches of a global transaction that were registered since its record was written.
+pub fn trans_rows(prefix: &str, gid: &str) -> String {
+    format!("{prefix}{{T/{}}}:r:{gid}", trans_partition(gid))
+}
+
+/// When the unfinished global transactions of a partition are due.
+pub fn trans_due(prefix: &str, partition: u16) -> String {
+    format!("{prefix}{{T/{partition}}}:due")
+}
+
+/// Those of one status and type, by time of creation: what lists read.
+pub fn trans_index(prefix: &str, partition: u16, status: &str, trans_type: &str) -> String {
+    format!("{prefix}{{T/{partition}}}:i:{status}:{trans_type}")
+}
+
+/// Notices of finished global transactions, for the drain.
+pub fn trans_finished(prefix: &str, partition: u16) -> String {
+    format!("{prefix}{{T/{partition}}}:finished")
+}
+
+/// Named values of one category, such as the topics.
+pub fn trans_kv(prefix: &str, category: &str) -> String {
+    format!("{prefix}{{T/kv}}:{category}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gid_cannot_leave_its_partition() {
+        let gid = "a}{b";
+        assert!(trans("rl:", gid).starts_with(&format!("rl:{{T/{}}}:g:", trans_partition(gid))));
+        assert_eq!(trans_partition("g1"), trans_partition("g1"));
+    }
 
     #[test]
     fn keys_of_one_partition_share_one_hash_tag() {

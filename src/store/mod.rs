@@ -7,11 +7,14 @@
 pub mod embedded;
 pub mod frame;
 pub mod keys;
+pub mod kv;
 pub mod orders;
 pub mod promise;
 pub mod redis;
 pub mod sales;
 pub mod scripts;
+pub mod trans;
+pub mod trans_form;
 
 /// A fault between us and Redis. Outcomes (sold out, limit reached …) are values, never one of these.
 #[derive(Debug, Clone, thiserror::Error)]

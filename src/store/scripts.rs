@@ -30,6 +30,7 @@ mod registry {
     scripts!(
         entry_drained,
         entry_renew,
+        kv_save,
         ledger_forget,
         order_admit,
         order_finish,
@@ -38,6 +39,12 @@ mod registry {
         sale_touch,
         sale_update,
         stock_add,
+        trans_append,
+        trans_claim,
+        trans_create,
+        trans_hurry,
+        trans_reset,
+        trans_save,
     );
 }
 pub use registry::*;

@@ -56,6 +56,15 @@ impl AppOptions {
             .setting("delivery.retry_max_ms", 300)
     }
 
+    /// The same for global transactions.
+    pub fn quick_trans(self) -> Self {
+        self.setting("trans.lease_ms", 600)
+            .setting("trans.retry_interval_ms", 100)
+            .setting("trans.retry_max_ms", 300)
+            .setting("trans.timeout_to_fail_ms", 500)
+            .setting("trans.request_timeout_ms", 1_000)
+    }
+
     /// A port that stays the same over restarts, so that buyers need not be told of a new one.
     pub fn on_port(self, port: u16) -> Self {
         self.setting("http.listen", format!("127.0.0.1:{port}"))
@@ -276,6 +285,11 @@ impl App {
 
     pub fn http(&self) -> Http {
         self.http.clone()
+    }
+
+    /// `http://HOST:PORT`
+    pub fn base(&self) -> String {
+        self.http.base.clone()
     }
 
     pub async fn get(&self, path: &str) -> Reply {

@@ -5,6 +5,7 @@ pub mod app;
 pub mod crowd;
 pub mod process;
 pub mod servers;
+pub mod services;
 pub mod shared;
 pub mod shop;
 pub mod twin;

@@ -1,0 +1,194 @@
+//! Calling the branches of global transactions, and what their answers mean.
+//!
+//! [`http`] and [`json_rpc`] say what goes over the wire and how an answer reads; [`hosts`] keeps the connections and
+//! bounds the calls to each host. gRPC branches are not there yet: [`check`] refuses them where they come in.
+
+pub mod hosts;
+pub mod http;
+pub mod json_rpc;
+pub mod outage;
+
+use crate::domain::trans::timing::request_timeout_ms;
+use crate::domain::trans::{BranchResult, CallSpec, Global, Limits, Protocol, TransGid, TransType};
+use ::http::{HeaderMap, HeaderName, HeaderValue};
+use hosts::Hosts;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// What all calls of one transaction share; made once a pass.
+#[derive(Debug)]
+pub struct Context {
+    pub gid: TransGid,
+    pub trans_type: TransType,
+    pub protocol: Protocol,
+    pub headers: HeaderMap,
+    pub timeout: Duration,
+}
+
+impl Context {
+    pub fn new(global: &Global, limits: &Limits) -> Self {
+        let mut headers = http::headers();
+        for (name, value) in &global.options.branch_headers {
+            // A header that cannot be sent was accepted by dtm and made every call fail: it is left out here.
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                headers.insert(name, value);
+            }
+        }
+        Self {
+            gid: global.gid.clone(),
+            trans_type: global.trans_type,
+            protocol: global.protocol,
+            headers,
+            timeout: Duration::from_millis(request_timeout_ms(&global.options, limits)),
+        }
+    }
+}
+
+/// How a URL is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    /// Not at all, which is a success.
+    None,
+    Http,
+    JsonRpc,
+    Grpc,
+}
+
+impl Transport {
+    fn of(protocol: Protocol, url: &str) -> Self {
+        let is_http = url.starts_with("http://") || url.starts_with("https://");
+        match protocol {
+            _ if url.is_empty() => Transport::None,
+            Protocol::JsonRpc if is_http && url.contains("method") => Transport::JsonRpc,
+            Protocol::Http => Transport::Http,
+            _ if is_http => Transport::Http,
+            _ => Transport::Grpc,
+        }
+    }
+}
+
+/// A URL that this server could never call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Uncallable {
+    #[error("`{0}` is no http or https URL")]
+    NoUrl(String),
+    #[error("`{0}` is a gRPC branch; this server cannot call these yet")]
+    Grpc(String),
+}
+
+/// Refuses what could never be called, where it comes in. Topics are no URLs yet.
+pub fn check(protocol: Protocol, url: &str) -> Result<(), Uncallable> {
+    if url.starts_with("topic://") {
+        return Ok(());
+    }
+    match Transport::of(protocol, url) {
+        Transport::None => Ok(()),
+        Transport::Http | Transport::JsonRpc => match hosts::Target::parse(url) {
+            Some(_) => Ok(()),
+            None => Err(Uncallable::NoUrl(url.to_owned())),
+        },
+        Transport::Grpc => Err(Uncallable::Grpc(url.to_owned())),
+    }
+}
+
+/// Calls branches. One for the whole server.
+pub struct Caller {
+    hosts: Hosts,
+    outages: outage::Outages,
+    /// Told when a branch answers again after an outage.
+    pub returned: Notify,
+    /// `localhost` means the container's host: dtm's `IS_DOCKER`.
+    docker: bool,
+}
+
+impl Caller {
+    /// At most `calls_per_host_max` calls to one host at a time.
+    pub fn new(calls_per_host_max: usize) -> Arc<Self> {
+        let docker = std::env::var_os("IS_DOCKER").is_some_and(|value| !value.is_empty());
+        Arc::new(Self {
+            hosts: Hosts::new(calls_per_host_max),
+            outages: outage::Outages::default(),
+            returned: Notify::new(),
+            docker,
+        })
+    }
+
+    pub async fn call(&self, context: &Context, spec: &CallSpec) -> BranchResult {
+        let result = self.try_call(context, spec).await;
+        match result {
+            BranchResult::Unknown(_) => self.outages.failed(&spec.url, Instant::now()),
+            _ => {
+                if self.outages.answered(&spec.url, Instant::now()) {
+                    self.returned.notify_one();
+                }
+            }
+        }
+        result
+    }
+
+    async fn try_call(&self, context: &Context, spec: &CallSpec) -> BranchResult {
+        let rewritten;
+        let url = if self.docker {
+            rewritten = spec.url.replacen("localhost", DOCKER_HOST, 1).replacen("127.0.0.1", DOCKER_HOST, 1);
+            rewritten.as_str()
+        } else {
+            spec.url.as_str()
+        };
+        match Transport::of(context.protocol, url) {
+            Transport::None => BranchResult::Success,
+            Transport::Http => {
+                let request = http::request(context, spec);
+                http::result(self.hosts.send(url, &request, context.timeout).await)
+            }
+            Transport::JsonRpc => match json_rpc::request(context, spec, url) {
+                Ok(request) => json_rpc::result(self.hosts.send(url, &request, context.timeout).await),
+                Err(error) => BranchResult::Unknown(error),
+            },
+            Transport::Grpc => BranchResult::Unknown(format!("gRPC branches cannot be called yet: {url}")),
+        }
+    }
+
+    /// Posts JSON and does not look at the answer: the alert hook.
+    pub async fn post(&self, url: &str, body: Vec<u8>, timeout: Duration) -> Result<(), hosts::Error> {
+        let request = hosts::Request {
+            method: ::http::Method::POST,
+            query: String::new(),
+            headers: http::headers(),
+            body: body.into(),
+        };
+        self.hosts.send(url, &request, timeout).await.map(|_| ())
+    }
+}
+
+const DOCKER_HOST: &str = "host.docker.internal";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_transport_goes_by_protocol_and_url() {
+        for (protocol, url, transport) in [
+            (Protocol::Http, "", Transport::None),
+            (Protocol::Http, "http://h/a", Transport::Http),
+            (Protocol::Http, "localhost:1/a", Transport::Http),
+            (Protocol::JsonRpc, "http://h/rpc?method=m", Transport::JsonRpc),
+            (Protocol::JsonRpc, "http://h/rpc", Transport::Http),
+            (Protocol::JsonRpc, "h:1/p.S/m", Transport::Grpc),
+            (Protocol::Grpc, "https://h/a", Transport::Http),
+            (Protocol::Grpc, "h:1/p.S/m", Transport::Grpc),
+        ] {
+            assert_eq!(Transport::of(protocol, url), transport, "{protocol} {url}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_called_is_refused_where_it_comes_in() {
+        assert!(check(Protocol::Http, "http://h:80/a?b=c").is_ok());
+        assert!(check(Protocol::Http, "topic://t").is_ok());
+        assert!(check(Protocol::Http, "localhost:1/a").is_err());
+        assert!(check(Protocol::Http, "http://").is_err());
+        assert!(check(Protocol::Grpc, "h:1/p.S/m").unwrap_err().to_string().contains("gRPC"));
+    }
+}

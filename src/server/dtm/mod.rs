@@ -1,0 +1,80 @@
+//! The doors for services that speak dtm: HTTP under `/api/dtmsvr`, JSON-RPC at `/api/json-rpc`. gRPC is not there yet.
+//!
+//! Both translate to [`operations`]. Paths, words and statuses are dtm's, also where others would be better: SDKs of
+//! six languages go by them. Where this differs, it is in what is malformed (400 instead of a panic's 500).
+
+mod gid;
+mod http;
+mod json_rpc;
+mod operations;
+mod topics;
+mod view;
+
+use super::App;
+use ::http::header::{CONTENT_TYPE, LOCATION};
+use ::http::{Method, StatusCode};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use operations::Refused;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Longest body: steps with their payloads, 256 at most.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Everything below `/api/`.
+pub async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    if path.len() > 1 && path.ends_with('/') {
+        return redirect(&head.method, path.trim_end_matches('/'), head.uri.query());
+    }
+    let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
+        let text = format!("the body broke off, or has more than {BODY_BYTES_MAX} bytes");
+        return json(StatusCode::PAYLOAD_TOO_LARGE, &Failed { dtm_result: None, message: &text });
+    };
+    let query = head.uri.query().unwrap_or_default();
+    match path {
+        "/api/ping" => json(StatusCode::OK, &serde_json::json!({ "msg": "pong" })),
+        "/api/json-rpc" if head.method == Method::POST => json_rpc::answer(&app, &body).await,
+        _ => match path.strip_prefix("/api/dtmsvr/") {
+            Some(route) => http::answer(&app, &head.method, route, query, &body).await,
+            None => not_found(),
+        },
+    }
+}
+
+/// As dtm's router does it.
+fn redirect(method: &Method, path: &str, query: Option<&str>) -> Response {
+    let status = if method == Method::GET { StatusCode::MOVED_PERMANENTLY } else { StatusCode::TEMPORARY_REDIRECT };
+    let location = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    (status, [(LOCATION, location)]).into_response()
+}
+
+fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, [(CONTENT_TYPE, "text/plain")], "404 page not found").into_response()
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("an answer is plain data");
+    (status, [(CONTENT_TYPE, "application/json; charset=utf-8")], Body::from(body)).into_response()
+}
+
+/// The body of an answer that is not good.
+#[derive(Serialize)]
+struct Failed<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dtm_result: Option<&'static str>,
+    message: &'a str,
+}
+
+fn refused(refused: &Refused) -> Response {
+    let (status, dtm_result) = refused.status();
+    json(status, &Failed { dtm_result, message: &refused.to_string() })
+}
+
+/// A parameter of a query string; the first of that name.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}

@@ -1,0 +1,322 @@
+//! What every door of the dtm-compatible part can do. A door reads a request, calls one of these, and words the answer.
+//!
+//! The rules ([`crate::domain::trans::moves`]) say what a call changes; here it is written if the record still is what
+//! the rules saw, and otherwise read and asked again.
+
+use super::topics;
+use crate::branch::{self, Uncallable};
+use crate::domain::ids::Invalid;
+use crate::domain::trans::drive::waited;
+use crate::domain::trans::{
+    Change, Class, Global, Pass, Protocol, Refusal, RegisterBranch, TransGid, TransRequest, TransType, moves,
+};
+use crate::driver::{Driver, Ended, Told, now_ms};
+use crate::store;
+use crate::store::trans::{Appended, Created, Due, Saved};
+use crate::store::trans_form::Loaded;
+use http::StatusCode;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+/// How often a call is tried anew because somebody else wrote the record meanwhile. Each time one of them got on.
+const TRIES_MAX: u32 = 16;
+/// How long a repeated call waits for a pass that another node makes.
+const FOLLOW_MAX: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Why a call was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Nothing that this server can do yet.
+    #[error("{0}")]
+    NotYet(String),
+    /// dtm's 500 with a text.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Refused {
+    /// The HTTP status and `dtm_result`.
+    pub fn status(&self) -> (StatusCode, Option<&'static str>) {
+        match self.class() {
+            Some(Class::Failure) => (StatusCode::CONFLICT, Some("FAILURE")),
+            Some(Class::Ongoing) => (StatusCode::TOO_EARLY, Some("ONGOING")),
+            Some(Class::Invalid) => (StatusCode::BAD_REQUEST, None),
+            Some(Class::Other) => (StatusCode::INTERNAL_SERVER_ERROR, None),
+            None => (StatusCode::NOT_IMPLEMENTED, None),
+        }
+    }
+
+    /// `None`: not there yet.
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Refused::Refusal(refusal) => Some(refusal.class()),
+            Refused::Store(_) | Refused::Other(_) => Some(Class::Other),
+            Refused::NotYet(_) => None,
+        }
+    }
+}
+
+impl From<Invalid> for Refused {
+    fn from(invalid: Invalid) -> Self {
+        Refused::Refusal(invalid.into())
+    }
+}
+
+impl From<Uncallable> for Refused {
+    fn from(uncallable: Uncallable) -> Self {
+        match uncallable {
+            Uncallable::NoUrl(_) => Invalid::new("url", uncallable.to_string()).into(),
+            Uncallable::Grpc(_) => Refused::NotYet(uncallable.to_string()),
+        }
+    }
+}
+
+/// The subscribers of the topics that a request names.
+pub type Subscribers = HashMap<String, Vec<String>>;
+
+/// Does the call set the driver going (`Some`), and is there room for it on this node?
+type Drive = Option<Option<OwnedSemaphorePermit>>;
+
+/// What a call did.
+enum Written {
+    /// The record as it is now, with the pass that works on it.
+    Done(Box<Global>, Option<Told>),
+    Nothing(Option<Box<Global>>),
+    /// Somebody else was faster; there is this now.
+    Meanwhile(Option<Box<Loaded>>),
+}
+
+pub async fn prepare(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
+    check_urls(&request)?;
+    let gid = request.gid()?;
+    let topics = topics::of_request(driver, &request).await?;
+    let subscribers = |name: &str| topics.get(name).cloned();
+    let change =
+        |existing: Option<&Global>| moves::prepare(existing, request.clone(), now_ms(), driver.limits(), &subscribers);
+    perform(driver, &gid, true, None, change).await.map(|_| ())
+}
+
+pub async fn submit(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
+    check_urls(&request)?;
+    let gid = request.gid()?;
+    let topics = topics::of_request(driver, &request).await?;
+    let subscribers = |name: &str| topics.get(name).cloned();
+    // A saga, or a message that was never prepared, is mostly new: no look before the leap.
+    let new = request.trans_type == TransType::Saga.as_str()
+        || (request.trans_type == TransType::Msg.as_str() && request.query_prepared.is_empty());
+    let room = if request.wait_result { driver.wait_for_room().await } else { driver.room() };
+    let change =
+        |existing: Option<&Global>| moves::submit(existing, request.clone(), now_ms(), driver.limits(), &subscribers);
+    let (global, told) = perform(driver, &gid, new, Some(room), change).await?;
+    if !request.wait_result || request.trans_type == TransType::Workflow.as_str() {
+        return Ok(());
+    }
+    wait(driver, &gid, global, told).await
+}
+
+pub async fn abort(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
+    let gid = request.gid()?;
+    let change = |existing: Option<&Global>| moves::abort(existing, &request, now_ms());
+    let (global, told) = perform(driver, &gid, false, Some(driver.room()), change).await?;
+    if !global.as_ref().is_some_and(|global| global.options.wait_result) {
+        return Ok(());
+    }
+    match wait(driver, &gid, global, told).await {
+        // It was to fail, and a pass was made at it: that is all a waiting abort asks for.
+        Err(Refused::Refusal(Refusal::Reason(_) | Refusal::WaitNotSuccess)) => Ok(()),
+        other => other,
+    }
+}
+
+pub async fn force_stop(driver: &Arc<Driver>, gid: &TransGid) -> Result<(), Refused> {
+    let change = |existing: Option<&Global>| moves::force_stop(existing, gid, now_ms());
+    perform(driver, gid, false, None, change).await.map(|_| ())
+}
+
+pub async fn reset_next_cron(driver: &Arc<Driver>, gid: &TransGid) -> Result<(), Refused> {
+    if driver.redis.is_leased(gid, now_ms()).await? {
+        return Ok(()); // it is being worked on now, which is what was asked for
+    }
+    let change = |existing: Option<&Global>| moves::reset_next_cron(existing, gid, now_ms());
+    perform(driver, gid, false, None, change).await.map(|_| ())
+}
+
+pub async fn register_branch(driver: &Arc<Driver>, request: RegisterBranch) -> Result<(), Refused> {
+    let gid = request.gid()?;
+    let existing = driver.redis.load_trans(&gid).await?;
+    let protocol = existing.as_ref().map_or(Protocol::Http, |loaded| loaded.global.protocol);
+    match moves::register_branch(existing.as_ref().map(|loaded| &loaded.global), &request, now_ms())? {
+        Change::Append(branches) => {
+            for branch in &branches {
+                branch::check(protocol, &branch.url)?;
+            }
+            match driver.redis.append_branches(&gid, &branches).await? {
+                Appended::Done | Appended::Same => Ok(()),
+                Appended::Conflict => Err(Refusal::UniqueKeyConflict.into()),
+                Appended::NotPrepared | Appended::Gone => Err(Refusal::NotPrepared(gid).into()),
+            }
+        }
+        Change::Nothing => Ok(()),
+        change @ (Change::Create(_) | Change::Replace(_)) => {
+            Err(Refused::Other(format!("registering a branch asks for what it cannot do: {change:?}")))
+        }
+    }
+}
+
+/// The record, new or as it was, with its rows.
+pub async fn prepare_workflow(driver: &Arc<Driver>, request: TransRequest) -> Result<Global, Refused> {
+    check_urls(&request)?;
+    let gid = request.gid()?;
+    let change =
+        |existing: Option<&Global>| moves::prepare_workflow(existing, request.clone(), now_ms(), driver.limits());
+    match perform(driver, &gid, true, None, change).await? {
+        (Some(global), _) => Ok(*global),
+        (None, _) => match driver.redis.load_trans(&gid).await? {
+            Some(loaded) => Ok(loaded.global),
+            None => Err(Refused::Other(format!("the workflow {gid} vanished while it was prepared"))),
+        },
+    }
+}
+
+fn check_urls(request: &TransRequest) -> Result<(), Refused> {
+    // An unknown protocol is for the rules to refuse.
+    let protocol = Protocol::parse(&request.protocol).unwrap_or(Protocol::Http);
+    branch::check(protocol, &request.query_prepared)?;
+    for step in &request.steps {
+        branch::check(protocol, &step.action)?;
+        branch::check(protocol, &step.compensate)?;
+    }
+    Ok(())
+}
+
+/// Asks the rules, writes what they say, and asks again if somebody else was faster. `new`: begin without a look.
+async fn perform(
+    driver: &Arc<Driver>,
+    gid: &TransGid,
+    new: bool,
+    mut room: Drive,
+    change: impl Fn(Option<&Global>) -> Result<Change, Refusal>,
+) -> Result<(Option<Box<Global>>, Option<Told>), Refused> {
+    let mut existing = if new { None } else { driver.redis.load_trans(gid).await?.map(Box::new) };
+    for _ in 0..TRIES_MAX {
+        let written = match change(existing.as_ref().map(|loaded| &loaded.global))? {
+            Change::Nothing => Written::Nothing(existing.take().map(|loaded| Box::new(loaded.global))),
+            Change::Create(global) => create(driver, global, &mut room).await?,
+            Change::Replace(global) => match existing.take() {
+                Some(loaded) => replace(driver, *loaded, global, &mut room).await?,
+                None => return Err(Refused::Other(format!("{gid}: nothing there to replace"))),
+            },
+            change @ Change::Append(_) => return Err(Refused::Other(format!("{gid}: unexpected {change:?}"))),
+        };
+        match written {
+            Written::Done(global, told) => return Ok((Some(global), told)),
+            Written::Nothing(global) => return Ok((global, None)),
+            Written::Meanwhile(there) => existing = there,
+        }
+    }
+    Err(Refused::Other(format!("{gid} is written by too many at once; ask again")))
+}
+
+/// The due time to store, and whether this node drives it now.
+fn plan(driver: &Driver, global: &Global, room: &Drive) -> (Due, bool) {
+    let due_ms = global.due_ms(driver.limits());
+    match (due_ms, room) {
+        (None, _) => (Due::Never, false),
+        (Some(ms), Some(Some(_))) if ms <= now_ms() => (Due::Leased(driver.lease_until_ms()), true),
+        (Some(ms), _) => (Due::At(ms), false),
+    }
+}
+
+async fn create(driver: &Arc<Driver>, mut global: Box<Global>, room: &mut Drive) -> Result<Written, Refused> {
+    let (due, drive) = plan(driver, &global, room);
+    // Driven from memory, a saga goes on without writing each result.
+    global.ahead = drive && global.trans_type == TransType::Saga;
+    match driver.redis.create_trans(&global, due).await? {
+        Created::Exists => Ok(Written::Meanwhile(driver.redis.load_trans(&global.gid).await?.map(Box::new))),
+        Created::New => {
+            crate::crash::point("trans.after_create");
+            let says_ahead = std::mem::take(&mut global.ahead);
+            let now = Loaded { global: Global::clone(&global), version: 1, has_rows: false, says_ahead };
+            Ok(Written::Done(global, go(driver, now, due, drive, room)))
+        }
+    }
+}
+
+async fn replace(
+    driver: &Arc<Driver>,
+    loaded: Loaded,
+    global: Box<Global>,
+    room: &mut Drive,
+) -> Result<Written, Refused> {
+    let (due, drive) = plan(driver, &global, room);
+    let saved = driver.redis.save_trans(&global, loaded.global.status, loaded.version, loaded.has_rows, due).await?;
+    match saved {
+        Saved::Saved(version) => {
+            let now = Loaded { global: Global::clone(&global), version, ..loaded };
+            Ok(Written::Done(global, go(driver, now, due, drive, room)))
+        }
+        Saved::Stale | Saved::Gone => {
+            Ok(Written::Meanwhile(driver.redis.load_trans(&loaded.global.gid).await?.map(Box::new)))
+        }
+    }
+}
+
+fn go(driver: &Arc<Driver>, loaded: Loaded, due: Due, drive: bool, room: &mut Drive) -> Option<Told> {
+    if let Due::At(ms) = due {
+        driver.due_at(ms);
+    }
+    match room.take() {
+        Some(Some(room)) if drive => Some(driver.start(loaded, room)),
+        _ => None,
+    }
+}
+
+/// Waits for the pass, or for the one that somebody else makes.
+async fn wait(
+    driver: &Arc<Driver>,
+    gid: &TransGid,
+    global: Option<Box<Global>>,
+    told: Option<Told>,
+) -> Result<(), Refused> {
+    let mut told = told.or_else(|| driver.running_pass(gid));
+    let mut global = global.map(|global| *global);
+    let deadline = Instant::now() + FOLLOW_MAX;
+    loop {
+        if let Some(told) = told.take() {
+            match ended(told).await {
+                Some(Ended::Over(answer)) => return Ok(answer?),
+                Some(Ended::Store(error)) => return Err(error.into()),
+                Some(Ended::HandedOver) => {
+                    return Err(Refused::Other("this server stops; the transaction goes on with another".into()));
+                }
+                Some(Ended::Lost) | None => {}
+            }
+            global = None;
+        }
+        let now = match global.take() {
+            Some(global) => global,
+            None => match driver.redis.load_trans(gid).await? {
+                Some(loaded) => loaded.global,
+                None => return Err(Refused::Other(format!("{gid} is no longer there"))),
+            },
+        };
+        let working = !now.status.is_final() && driver.redis.is_leased(gid, now_ms()).await?;
+        if !working || Instant::now() >= deadline {
+            return Ok(waited(&now, &Pass::default())?);
+        }
+        tokio::time::sleep(LOOK_EVERY).await; // another node works on it; it cannot tell us
+        told = driver.running_pass(gid);
+    }
+}
+
+async fn ended(mut told: Told) -> Option<Ended> {
+    told.wait_for(Option::is_some).await.ok()?.clone()
+}

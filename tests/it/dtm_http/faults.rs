@@ -1,0 +1,142 @@
+//! The server dies between any two steps, two work on one Redis, one hands over: nothing is forgotten.
+
+use super::{ask, must, saga, wait_for, waiting, with};
+use crate::support::app::{App, AppOptions};
+use crate::support::services::Service;
+use serde_json::json;
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
+
+const SIGABRT: i32 = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_between_any_two_steps_forgets_nothing() {
+    let service = Service::start().await;
+    service.answers("/no", &[(409, "no")]);
+    let mut app = App::start(AppOptions::default().quick_trans()).await;
+    for point in rushline::crash::TRANS_POINTS {
+        for pass in 1..=2 {
+            let gid = |kind: &str| format!("{kind}-{point}-{pass}");
+            app.restart(|options| options.crash_at(&format!("{point}:{pass}"))).await;
+            // Whichever of these the server dies at, its client hears nothing, or good news that must hold.
+            let bodies = [
+                saga(&service, &gid("good"), &["a", "b"]),
+                saga(&service, &gid("bad"), &["a", "no"]),
+                with(saga(&service, &gid("msg"), &["a"]), "trans_type", json!("msg")),
+            ];
+            let http = app.http();
+            for body in &bodies {
+                let sent = http.ask(http::Method::POST, "/api/dtmsvr/submit", &[], Some(body)).await;
+                if sent.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let status = app.wait_for_end(Duration::from_secs(20)).await;
+            assert_eq!(status.signal(), Some(SIGABRT), "{point}:{pass}: {status}");
+            app.restart(AppOptions::without_crash).await;
+            for body in &bodies {
+                // As a client does that did not hear: again. It must not be refused, and changes nothing.
+                let reply = ask(&app, "submit", body).await;
+                let gid = body["gid"].as_str().unwrap();
+                let over = gid.starts_with("bad") && reply.status == 409;
+                assert!(reply.status == 200 || over, "{gid}: {} {}", reply.status, reply.json);
+            }
+            wait_for(&app, &gid("good"), "succeed").await;
+            wait_for(&app, &gid("bad"), "failed").await;
+            wait_for(&app, &gid("msg"), "succeed").await;
+            let undone = service.steps(&gid("bad"));
+            assert!(undone.contains(&"compensate/01".to_owned()), "{point}:{pass}: {undone:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_share_the_work_and_double_none() {
+    let service = Service::start().await;
+    service.slow("/slow", Duration::from_millis(150));
+    service.slow("/slower", Duration::from_millis(900)); // longer than the lease: it must be renewed
+    service.answers("/later", &[(500, ""), (425, ""), (200, "")]);
+    let first = App::start(AppOptions::default().quick_trans()).await;
+    let second = App::start(AppOptions::default().quick_trans().redis(&first.redis_url())).await;
+    let apps = [&first, &second];
+    let mut gids = Vec::new();
+    for i in 0..40 {
+        let gid = format!("n{i}");
+        let names = [["slow", "slow"], ["slower", "slow"], ["later", "slow"]][i % 3];
+        must(apps[i % 2], "submit", &saga(&service, &gid, &names)).await;
+        gids.push(gid);
+    }
+    for gid in &gids {
+        wait_for(&second, gid, "succeed").await;
+    }
+    assert!(service.doubled().is_empty(), "{:?}", service.doubled());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_work_of_a_dead_node_goes_on_with_another() {
+    let service = Service::start().await;
+    let mut first = App::start(AppOptions::default().quick_trans()).await;
+    let second = App::start(AppOptions::default().quick_trans().redis(&first.redis_url())).await;
+    service.slow("/slow", Duration::from_millis(300));
+    for i in 0..10 {
+        must(&first, "submit", &saga(&service, &format!("k{i}"), &["slow", "slow"])).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    first.kill9();
+    for i in 0..10 {
+        wait_for(&second, &format!("k{i}"), "succeed").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_told_to_stop_hands_over() {
+    let service = Service::start().await;
+    let options = AppOptions::default().quick_trans().setting("shutdown.grace_ms", 300);
+    let second = App::start(AppOptions::default().quick_trans()).await; // the Redis is its own, and stays
+    let options = options.setting("trans.lease_ms", 60_000).setting("trans.request_timeout_ms", 5_000);
+    let mut first = App::start(options.redis(&second.redis_url())).await;
+    service.slow("/slow", Duration::from_secs(2));
+    must(&first, "submit", &saga(&service, "h1", &["a", "slow"])).await;
+    service.wait_for_calls("h1", 2).await;
+    service.answers("/slow", &[(200, "")]);
+    assert!(first.terminate().await.success());
+    wait_for(&second, "h1", "succeed").await; // the lease of a minute was given back
+}
+
+/// Backoff alone would have most of them wait for minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_service_returns_nobody_sits_out_a_backoff() {
+    let service = Service::start().await;
+    service.answers("/down", &[(503, "")]);
+    let options = AppOptions::default().quick_trans().setting("trans.retry_max_ms", 60_000);
+    let app = App::start(options.setting("trans.retry_interval_ms", 60_000)).await;
+    for i in 0..100 {
+        must(&app, "submit", &saga(&service, &format!("w{i}"), &["down"])).await;
+    }
+    service.wait_for_calls("w99", 1).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    service.answers("/down", &[(200, "")]);
+    must(&app, "submit", &waiting(saga(&service, "new", &["down"]))).await;
+    for i in 0..100 {
+        wait_for(&app, &format!("w{i}"), "succeed").await;
+    }
+    assert!(service.doubled().is_empty(), "{:?}", service.doubled());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_a_service_ends_well() {
+    let service = Service::start().await;
+    service.answers("/down", &[(503, "")]);
+    let app = App::start(AppOptions::default().quick_trans()).await;
+    for i in 0..200 {
+        must(&app, "submit", &saga(&service, &format!("o{i}"), &["a", "down"])).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    service.answers("/down", &[(200, "")]);
+    for i in 0..200 {
+        wait_for(&app, &format!("o{i}"), "succeed").await;
+    }
+    must(&app, "submit", &waiting(saga(&service, "after", &["a", "down"]))).await;
+    assert!(service.doubled().is_empty(), "{:?}", service.doubled());
+}
