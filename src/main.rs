@@ -1,4 +1,4 @@
-/// The system allocator took a sixth of the hot path; this one takes a third of that (docs/performance.md).
+/// Orders are allocated on one thread and freed on another, which this allocator is made for (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -2,7 +2,7 @@
 //!
 //! A decision takes values and the time and gives a value; `sale/`, `store/` and `reconciler/` perform it.
 //! On the hot path the deciding is done by `lua/`, because that is what runs atomically; [`stock`] states the same
-//! rules in plain Rust, and `tests/it/` holds the two against each other.
+//! rules in plain Rust, and `tests/it/` holds the two against each other. [`trans`] is the part that speaks dtm.
 
 pub mod ids;
 pub mod order;

@@ -255,9 +255,18 @@ fn traceparent(job: &Job, gid: &str) -> Option<HeaderValue> {
     if let Some(traceparent) = &job.order().traceparent {
         return HeaderValue::from_str(traceparent).ok();
     }
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let digest = Sha256::digest(gid.as_bytes());
-    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-    HeaderValue::from_str(&format!("00-{}-{}-00", hex(&digest[..16]), hex(&digest[16..24]))).ok()
+    let mut text = Vec::with_capacity(55);
+    text.extend_from_slice(b"00-");
+    for (at, byte) in digest[..24].iter().enumerate() {
+        if at == 16 {
+            text.push(b'-');
+        }
+        text.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    }
+    text.extend_from_slice(b"-00");
+    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
 }
 
 /// What an order service says inside its answer; dtm's spelling.

@@ -433,8 +433,8 @@ impl Keeper {
                         held.entry.renewed(started, &self.sale.limits);
                     }
                     for id in lost {
-                        // Ended entries are no longer pending either; only one that is open was taken from us.
-                        tracing::warn!(sale = %self.sale.name, entry = %id, "the lease of an entry ran out; another node has it");
+                        // Also one whose end was written, but the answer to that was lost.
+                        tracing::warn!(sale = %self.sale.name, entry = %id, "an entry is no longer this node's: its lease ran out, or its end is written already");
                         self.let_go(id);
                     }
                 }

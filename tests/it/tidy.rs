@@ -199,8 +199,8 @@ fn tracked_files_name_no_machine() {
 /// The pages say which test breaks when a promise does; a renamed test must take its mention along.
 #[test]
 fn the_tests_that_the_pages_name_exist() {
-    let sources: String =
-        files_below("tests/it", "rs").iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let tests = [files_below("tests/it", "rs"), files_below("src", "rs")].concat();
+    let sources: String = tests.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     for page in ["ARCHITECTURE.md", "docs/reliability.md"] {
         let text = std::fs::read_to_string(root().join(page)).unwrap();
         let quoted = text.split('`').skip(1).step_by(2);

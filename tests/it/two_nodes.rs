@@ -107,7 +107,7 @@ async fn an_answer_from_before_a_loss_is_not_counted_again() {
     pair.a.signal("STOP");
     eventually("calls of the second node", SOON, || async { pair.shop.call_count() == 6 }).await;
     pair.a.signal("CONT");
-    eventually("it lets go", SOON, || async { pair.a.log().contains("the lease of an entry ran out") }).await;
+    eventually("it lets go", SOON, || async { pair.a.log().contains("its lease ran out") }).await;
     pair.b.kill9();
     eventually("calls of the first node, again", SOON, || async { pair.shop.call_count() >= 7 }).await;
     pair.shop.always(Answer::Created);

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::Bench;
 use super::lab::{Class, Mode};
 use super::load::{self, PAYLOAD};
 use super::summary::{Figure, Goal};
+use super::{Bench, Part};
 
 /// Bound of the backlog while the order service holds its answers: above every run's orders.
 const BACKLOG_HELD: u64 = 5_000_000;
@@ -32,17 +32,25 @@ pub async fn admitted(bench: &mut Bench, class: Class) -> anyhow::Result<Figure>
     lab.delivered().await?;
     lab.exact().await?;
     let detail = format!("{orders} orders, {}", quantiles(&measured));
-    Ok(Figure { name: name.into(), value, unit: "orders/s", goal: Goal::OfFloor(goal), detail })
+    Ok(Figure::new(name, value, "orders/s", Goal::OfFloor(goal), detail))
 }
 
 /// Orders a second from the first request until the order service has the last order.
-pub async fn delivered(bench: &mut Bench, mode: Mode) -> anyhow::Result<Figure> {
-    let (name, goal, orders) = match mode {
-        Mode::Single => ("delivered_orders_single", 0.22, bench.orders(200_000)),
-        Mode::Bulk => ("delivered_orders_bulk", 0.35, bench.orders(300_000)),
+///
+/// The goals are for the class `memory`: in `fsync` no more can be delivered than its own goal lets in.
+pub async fn delivered(bench: &mut Bench, class: Class, mode: Mode) -> anyhow::Result<Figure> {
+    let name = Part::Delivered(class, mode).name();
+    let orders = match mode {
+        Mode::Single => bench.orders(200_000),
+        Mode::Bulk => bench.orders(300_000),
+    };
+    let goal = match (class, mode) {
+        (Class::Memory, Mode::Single) => Goal::OfFloor(0.22),
+        (Class::Memory, Mode::Bulk) => Goal::OfFloor(0.35),
+        (Class::Fsync, _) => Goal::None,
     };
     let connections = bench.connections;
-    let lab = bench.open(name, Class::Fsync, mode, orders, Some(BACKLOG_HELD)).await?;
+    let lab = bench.open(&name, class, mode, orders, Some(BACKLOG_HELD)).await?;
     let began = Instant::now();
     let measured = load::run(lab.load(connections)).await?;
     measured.expect(&[201], orders)?;
@@ -53,7 +61,7 @@ pub async fn delivered(bench: &mut Bench, mode: Mode) -> anyhow::Result<Figure> 
     let per_call = lab.exact().await?;
     let detail =
         format!("{orders} orders, {per_call:.1} a call, {}; in the records {drained:.0}/s", quantiles(&measured));
-    Ok(Figure { name: name.into(), value, unit: "orders/s", goal: Goal::OfFloor(goal), detail })
+    Ok(Figure::new(name, value, "orders/s", goal, detail))
 }
 
 /// What one order costs Redis from admission to the drain, in its own count of time.
@@ -72,7 +80,7 @@ pub async fn redis_micros(bench: &mut Bench, connections: usize) -> anyhow::Resu
         commands.iter().take(4).map(|(command, micros)| format!("{command} {:.2}", per_order(*micros))).collect();
     let value = per_order(commands.iter().map(|(_, micros)| micros).sum());
     let detail = format!("of it {}", largest.join(", "));
-    Ok(Figure { name, value, unit: "µs", goal: Goal::AtMost(8.0), detail })
+    Ok(Figure::new(name, value, "µs", Goal::AtMost(8.0), detail))
 }
 
 /// What one order in flight costs Redis in memory, beyond its payload.
@@ -92,7 +100,7 @@ pub async fn redis_bytes(bench: &mut Bench) -> anyhow::Result<Figure> {
     let per_order = |bytes: u64| bytes as f64 / orders as f64;
     let value = per_order(after.saturating_sub(before)) - PAYLOAD.len() as f64;
     let detail = format!("of it the buyer's ledger {:.0}; payload {} bytes", ledger / orders as f64, PAYLOAD.len());
-    Ok(Figure { name: name.into(), value, unit: "bytes", goal: Goal::AtMost(220.0), detail })
+    Ok(Figure::new(name, value, "bytes", Goal::AtMost(220.0), detail))
 }
 
 /// A long run: do the records keep up with the orders, and does Redis stay as small as it was?
@@ -132,6 +140,7 @@ pub async fn sustained(bench: &mut Bench, bulk_per_s: f64) -> anyhow::Result<[Fi
         unit: "orders/s",
         // The last orders are in flight when sending ends; a drain that fell behind would take much longer.
         goal: Goal::AtLeast(0.97 * came_in),
+        floor_per_s: f64::NAN,
         detail: format!(
             "{orders} orders came in at {came_in:.0}/s, the last was in the records {:.2} s after the last answer; {waits} waits; {}",
             (drained - sent).as_secs_f64(),
@@ -147,6 +156,7 @@ pub async fn sustained(bench: &mut Bench, bulk_per_s: f64) -> anyhow::Result<[Fi
         value: (last / first - 1.0) * 100.0,
         unit: "%",
         goal: Goal::Within(5.0),
+        floor_per_s: f64::NAN,
         detail: format!(
             "ledger deducted: mean {:.2} MB in the first half, {:.2} MB in the second; lowest {:.2}, highest {:.2}",
             first / 1e6,

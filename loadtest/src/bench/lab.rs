@@ -34,7 +34,7 @@ pub enum Class {
 }
 
 impl Class {
-    fn durability(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Class::Memory => "memory",
             Class::Fsync => "fsync",
@@ -139,7 +139,7 @@ impl Lab {
             "sale": sale,
             "items": [{"sku": SKU, "units": plan.orders}],
             "limit_per_buyer": 2,
-            "durability": plan.class.durability(),
+            "durability": plan.class.name(),
             "order_endpoint": {
                 "url": format!("http://{}/orders", sink.address),
                 "count_url": format!("http://{}/count", sink.address),

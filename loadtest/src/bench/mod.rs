@@ -142,11 +142,12 @@ impl Bench {
             let before = figures.len();
             match part {
                 Part::Admitted(class) => figures.push(figures::admitted(self, class).await?),
-                Part::Delivered(mode) => figures.push(figures::delivered(self, mode).await?),
+                Part::Delivered(class, mode) => figures.push(figures::delivered(self, class, mode).await?),
                 Part::RedisMicros(clients) => figures.push(figures::redis_micros(self, clients).await?),
                 Part::RedisBytes => figures.push(figures::redis_bytes(self).await?),
                 Part::Sustained => {
-                    let bulk = figures.iter().find(|figure| figure.name == Part::Delivered(Mode::Bulk).name());
+                    let bulk = Part::Delivered(Class::Fsync, Mode::Bulk).name();
+                    let bulk = figures.iter().find(|figure| figure.name == bulk);
                     let bulk_per_s = bulk.map_or(SUSTAINED_GUESS * self.floor_per_s(), |figure| figure.value);
                     figures.extend(figures::sustained(self, bulk_per_s).await?);
                 }
@@ -156,6 +157,11 @@ impl Bench {
                 eprintln!("  {:.1} {}   {}", figure.value, figure.unit, figure.detail);
             }
             self.measure_floor().await?;
+            // The machine is shared: a figure is compared with what the machine did just before and just after it.
+            let neighbours = &self.floors[self.floors.len() - 2..];
+            for figure in &mut figures[before..] {
+                figure.floor_per_s = (neighbours[0] + neighbours[1]) / 2.0;
+            }
         }
         Ok(())
     }
@@ -165,18 +171,20 @@ impl Bench {
 #[derive(Clone, Copy)]
 enum Part {
     Admitted(Class),
-    Delivered(Mode),
+    Delivered(Class, Mode),
     RedisMicros(usize),
     RedisBytes,
     Sustained,
 }
 
 /// In this order: the sustained run takes its pace from the delivered bulk rate.
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 10] = [
     Part::Admitted(Class::Memory),
     Part::Admitted(Class::Fsync),
-    Part::Delivered(Mode::Single),
-    Part::Delivered(Mode::Bulk),
+    Part::Delivered(Class::Memory, Mode::Single),
+    Part::Delivered(Class::Memory, Mode::Bulk),
+    Part::Delivered(Class::Fsync, Mode::Single),
+    Part::Delivered(Class::Fsync, Mode::Bulk),
     Part::RedisMicros(64),
     Part::RedisMicros(256),
     Part::RedisBytes,
@@ -188,8 +196,8 @@ impl Part {
         match self {
             Part::Admitted(Class::Memory) => "admitted_orders_memory".into(),
             Part::Admitted(Class::Fsync) => "admitted_orders_fsync".into(),
-            Part::Delivered(Mode::Single) => "delivered_orders_single".into(),
-            Part::Delivered(Mode::Bulk) => "delivered_orders_bulk".into(),
+            Part::Delivered(class, Mode::Single) => format!("delivered_orders_single_{}", class.name()),
+            Part::Delivered(class, Mode::Bulk) => format!("delivered_orders_bulk_{}", class.name()),
             Part::RedisMicros(clients) => format!("redis_time_per_order_{clients}_clients"),
             Part::RedisBytes => "redis_bytes_per_order_in_flight_beyond_payload".into(),
             Part::Sustained => "sustained".into(),

@@ -17,6 +17,8 @@ pub enum Goal {
     AtMost(f64),
     /// Between minus this and plus this.
     Within(f64),
+    /// Measured to be known.
+    None,
 }
 
 /// One measured number.
@@ -27,17 +29,25 @@ pub struct Figure {
     pub unit: &'static str,
     pub goal: Goal,
     pub detail: String,
+    /// The floor as it was just before and just after.
+    pub floor_per_s: f64,
 }
 
 impl Figure {
-    /// Only a rate has a ratio to the floor.
-    pub fn ratio(&self, floor: f64) -> Option<f64> {
-        (self.unit == "orders/s").then(|| self.value / floor)
+    /// A figure whose floor is not known yet.
+    pub fn new(name: impl Into<String>, value: f64, unit: &'static str, goal: Goal, detail: String) -> Self {
+        Self { name: name.into(), value, unit, goal, detail, floor_per_s: f64::NAN }
     }
 
-    pub fn holds(&self, floor: f64) -> bool {
+    /// Only a rate has a ratio to the floor.
+    pub fn ratio(&self) -> Option<f64> {
+        (self.unit == "orders/s").then(|| self.value / self.floor_per_s)
+    }
+
+    pub fn holds(&self) -> bool {
         match self.goal {
-            Goal::OfFloor(part) => self.value >= part * floor,
+            Goal::None => true,
+            Goal::OfFloor(part) => self.value >= part * self.floor_per_s,
             Goal::AtLeast(least) => self.value >= least,
             Goal::AtMost(most) => self.value <= most,
             Goal::Within(most) => self.value.abs() <= most,
@@ -50,13 +60,14 @@ impl Figure {
             Goal::AtLeast(least) => format!("≥ {least:.0} {}", self.unit),
             Goal::AtMost(most) => format!("≤ {most} {}", self.unit),
             Goal::Within(most) => format!("± {most} {}", self.unit),
+            Goal::None => "–".into(),
         }
     }
 
-    fn to_json(&self, floor: f64) -> Value {
+    fn to_json(&self) -> Value {
         json!({
-            "name": self.name, "value": self.value, "unit": self.unit, "ratio_to_floor": self.ratio(floor),
-            "goal": self.goal_text(), "holds": self.holds(floor), "detail": self.detail,
+            "name": self.name, "value": self.value, "unit": self.unit, "ratio_to_floor": self.ratio(),
+            "goal": self.goal_text(), "holds": self.holds(), "detail": self.detail,
         })
     }
 }
@@ -111,7 +122,7 @@ impl<'a> Summary<'a> {
             "quick": self.quick,
             "floor_requests_per_s": self.floor_per_s,
             "floors": self.floors,
-            "figures": self.figures.iter().map(|figure| figure.to_json(self.floor_per_s)).collect::<Vec<_>>(),
+            "figures": self.figures.iter().map(|figure| figure.to_json()).collect::<Vec<_>>(),
         })
     }
 
@@ -126,9 +137,9 @@ impl<'a> Summary<'a> {
                 Cell::new(&figure.name),
                 right(format!("{:.digits$}", figure.value)),
                 Cell::new(figure.unit),
-                right(figure.ratio(self.floor_per_s).map_or("–".into(), |ratio| format!("{ratio:.3}"))),
+                right(figure.ratio().map_or("–".into(), |ratio| format!("{ratio:.3}"))),
                 right(figure.goal_text()),
-                Cell::new(if figure.holds(self.floor_per_s) { "yes" } else { "NO" }),
+                Cell::new(if figure.holds() { "yes" } else { "NO" }),
             ]);
         }
         table
@@ -156,12 +167,13 @@ mod tests {
 
     #[test]
     fn a_goal_holds_up_to_its_very_number() {
-        let figure = |unit, value, goal| Figure { name: "f".into(), value, unit, goal, detail: String::new() };
-        assert!(figure("orders/s", 45.0, Goal::OfFloor(0.45)).holds(100.0));
-        assert!(!figure("orders/s", 44.9, Goal::OfFloor(0.45)).holds(100.0));
-        assert!(figure("µs", 8.0, Goal::AtMost(8.0)).holds(100.0));
-        assert!(!figure("%", -5.1, Goal::Within(5.0)).holds(100.0));
-        assert_eq!(figure("µs", 8.0, Goal::AtMost(8.0)).to_json(100.0)["ratio_to_floor"], Value::Null);
-        assert_eq!(figure("orders/s", 45.0, Goal::OfFloor(0.45)).to_json(100.0)["ratio_to_floor"], 0.45);
+        let figure =
+            |unit, value, goal| Figure { floor_per_s: 100.0, ..Figure::new("f", value, unit, goal, String::new()) };
+        assert!(figure("orders/s", 45.0, Goal::OfFloor(0.45)).holds());
+        assert!(!figure("orders/s", 44.9, Goal::OfFloor(0.45)).holds());
+        assert!(figure("µs", 8.0, Goal::AtMost(8.0)).holds());
+        assert!(!figure("%", -5.1, Goal::Within(5.0)).holds());
+        assert_eq!(figure("µs", 8.0, Goal::AtMost(8.0)).to_json()["ratio_to_floor"], Value::Null);
+        assert_eq!(figure("orders/s", 45.0, Goal::OfFloor(0.45)).to_json()["ratio_to_floor"], 0.45);
     }
 }

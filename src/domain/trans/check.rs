@@ -23,6 +23,8 @@ pub const PAYLOADS_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const CUSTOM_DATA_BYTES_MAX: usize = 1024 * 1024;
 /// Longest time any option may name: a year.
 pub const SECONDS_MAX: u64 = 366 * 24 * 3600;
+/// Longest time that one call may be given: an hour. A pass lasts as long as its calls.
+pub const REQUEST_TIMEOUT_S_MAX: u64 = 3600;
 /// A retry limit is spent without waiting; more would be a siege of the branch.
 pub const RETRY_LIMIT_MAX: u64 = 10_000;
 /// Most branch headers, and most bytes of them all: they travel with every call.

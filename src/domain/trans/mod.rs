@@ -30,7 +30,7 @@ pub mod topic;
 pub mod workflow;
 pub mod xa;
 
-pub use drive::{Alert, Applied, BranchResult, CallSpec, Called, Pass, Step, apply, apply_move, next_step};
+pub use drive::{Alert, Applied, BranchResult, CallSpec, Called, Pass, Step, apply, apply_move, next_step, waited};
 pub use gid::TransGid;
 pub use global::{Branch, Global, Options, StepUrls};
 pub use moves::Change;
@@ -38,3 +38,6 @@ pub use refusal::{Class, Refusal};
 pub use request::{RegisterBranch, TransRequest};
 pub use status::{BranchStatus, GlobalStatus, Op, Protocol, TransType};
 pub use timing::Limits;
+
+#[cfg(test)]
+mod tests;

@@ -105,7 +105,7 @@ impl TransRequest {
         Ok(Options {
             wait_result: self.wait_result,
             timeout_to_fail_s: check::seconds("timeout_to_fail", self.timeout_to_fail)?,
-            request_timeout_s: check::seconds("request_timeout", self.request_timeout)?,
+            request_timeout_s: check::range("request_timeout", self.request_timeout, check::REQUEST_TIMEOUT_S_MAX)?,
             retry_interval_s: check::seconds("retry_interval", self.retry_interval)?,
             retry_limit: check::range("retry_limit", self.retry_limit, check::RETRY_LIMIT_MAX)?,
             branch_headers: self.branch_headers.clone(),

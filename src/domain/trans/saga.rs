@@ -26,14 +26,22 @@ pub struct Order {
 }
 
 impl Order {
-    /// Reads custom data of a saga with so many steps; empty is one after another.
+    /// Reads and checks custom data of a saga with so many steps; empty is one after another.
     pub fn parse(custom_data: &str, steps: usize) -> Result<Self, Invalid> {
+        let order = Self::read(custom_data, steps)?;
+        match order.has_an_end(steps) {
+            true => Ok(order),
+            false => Err(bad_orders("go in a circle, so that no step can be first", steps)),
+        }
+    }
+
+    fn read(custom_data: &str, steps: usize) -> Result<Self, Invalid> {
         if custom_data.is_empty() || custom_data == "null" {
             return Ok(Self::default());
         }
         let mut fields = Fields::read("custom_data", custom_data.as_bytes())?;
         let concurrent = fields.flag("concurrent")?;
-        let bad = |what: &str| Invalid::new("orders", format!("{what}; steps are 0 to {}", steps.saturating_sub(1)));
+        let bad = |what: &str| bad_orders(what, steps);
         let mut pairs = Vec::new();
         let orders = match fields.take("orders") {
             None => Default::default(),
@@ -55,15 +63,11 @@ impl Order {
                 return Err(bad(&format!("may say {PAIRS_MAX} times at most what comes first")));
             }
         }
-        let order = Self { concurrent, pairs };
-        if !order.has_an_end(steps) {
-            return Err(bad("go in a circle, so that no step can be first"));
-        }
-        Ok(order)
+        Ok(Self { concurrent, pairs })
     }
 
     fn of(saga: &Global) -> Self {
-        Self::parse(&saga.custom_data, saga.branches.len() / 2).unwrap_or_default() // checked when it came in
+        Self::read(&saga.custom_data, saga.branches.len() / 2).unwrap_or_default() // checked when it came in
     }
 
     /// The steps that must be done before step k.
@@ -94,6 +98,10 @@ impl Order {
         }
         done == steps
     }
+}
+
+fn bad_orders(what: &str, steps: usize) -> Invalid {
+    Invalid::new("orders", format!("{what}; steps are 0 to {}", steps.saturating_sub(1)))
 }
 
 /// Called only when it is due.

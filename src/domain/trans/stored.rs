@@ -247,6 +247,6 @@ fn is_http(protocol: &Protocol) -> bool {
     *protocol == Protocol::Http
 }
 
-fn is_plain(options: &Cow<'_, Options>) -> bool {
-    is_default(options.as_ref())
+fn is_plain(options: &Options) -> bool {
+    is_default(options)
 }

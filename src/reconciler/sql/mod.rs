@@ -11,8 +11,9 @@
 //! | `admitted_at`              | see below     | TIMESTAMPTZ(3)     | DATETIME(3), in UTC    |
 //! | `finished_at`              | see below     | TIMESTAMPTZ(3)     | DATETIME(3), in UTC    |
 //!
-//! SQLite has no time type: `admitted_ms` and `finished_ms` hold milliseconds since 1970, and the computed columns
-//! `admitted_at` and `finished_at`, which take no space, give `2026-11-22T10:00:00.123Z`, so that one report runs on all.
+//! SQLite has no time type: its table is `rushline_orders_stored`, whose `admitted_ms` and `finished_ms` hold milliseconds
+//! since 1970. There `rushline_orders` is a view that adds `admitted_at` and `finished_at` as texts like
+//! `2026-11-22T10:00:00.123Z`, so that one report runs on all.
 //!
 //! The payload is text and not the database's JSON: PostgreSQL's JSONB refuses `"\u0000"`, MySQL's JSON refuses deep
 //! nesting and odd surrogates and reorders keys. A buyer may send all of that, and nothing that a buyer sends may make

@@ -17,13 +17,14 @@ use std::time::{Duration, Instant};
 /// WITHOUT ROWID was slower (177,000/s at 100 rows) and suffers from large payloads.
 const STATEMENT_ROWS: &[usize] = &[100, 10, 1];
 
-const INSERT: &str = "INSERT INTO rushline_orders \
+const INSERT: &str = "INSERT INTO rushline_orders_stored \
     (gid, sale, buyer, items, payload, status, reason, attempts, admitted_ms, finished_ms) VALUES ";
 const ROW: &str = "(?,?,?,?,?,?,?,?,?,?)";
-const SELECT: &str =
-    "SELECT gid, buyer, items, payload, status, reason, attempts, admitted_ms, finished_ms FROM rushline_orders ";
+const SELECT: &str = "SELECT gid, buyer, items, payload, status, reason, attempts, admitted_ms, finished_ms FROM rushline_orders_stored ";
 
-const MIGRATIONS: Migrations = &[&["CREATE TABLE rushline_orders (
+/// The times as text are in a view and not in computed columns: those are computed at every insert, kept or not.
+const MIGRATIONS: Migrations = &[&[
+    "CREATE TABLE rushline_orders_stored (
         gid TEXT NOT NULL PRIMARY KEY,
         sale TEXT NOT NULL,
         buyer TEXT NOT NULL,
@@ -33,10 +34,13 @@ const MIGRATIONS: Migrations = &[&["CREATE TABLE rushline_orders (
         reason TEXT,
         attempts INTEGER NOT NULL,
         admitted_ms INTEGER NOT NULL,
-        finished_ms INTEGER NOT NULL,
-        admitted_at TEXT AS (strftime('%Y-%m-%dT%H:%M:%fZ', admitted_ms / 1000.0, 'unixepoch')) VIRTUAL,
-        finished_at TEXT AS (strftime('%Y-%m-%dT%H:%M:%fZ', finished_ms / 1000.0, 'unixepoch')) VIRTUAL
-    )"]];
+        finished_ms INTEGER NOT NULL
+    )",
+    "CREATE VIEW rushline_orders AS SELECT *,
+        strftime('%Y-%m-%dT%H:%M:%fZ', admitted_ms / 1000.0, 'unixepoch') AS admitted_at,
+        strftime('%Y-%m-%dT%H:%M:%fZ', finished_ms / 1000.0, 'unixepoch') AS finished_at
+        FROM rushline_orders_stored",
+]];
 
 #[derive(Clone)]
 pub(super) struct Sqlite {
@@ -101,7 +105,7 @@ impl Sqlite {
     }
 
     pub async fn tally(&self, first: &str, end: &str) -> Result<Vec<(String, i64)>, sqlx::Error> {
-        sqlx::query_as("SELECT status, COUNT(*) FROM rushline_orders WHERE gid > ? AND gid < ? GROUP BY status")
+        sqlx::query_as("SELECT status, COUNT(*) FROM rushline_orders_stored WHERE gid > ? AND gid < ? GROUP BY status")
             .bind(first)
             .bind(end)
             .fetch_all(&self.readers)

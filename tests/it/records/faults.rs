@@ -36,7 +36,7 @@ pub async fn one_refused_record_does_not_hold_up_the_others(sink: &Sink, url: &s
 fn house_rule(url: &str) -> [&'static str; 2] {
     match url.split(':').next().unwrap() {
         "sqlite" => [
-            "CREATE TRIGGER house_rule BEFORE INSERT ON rushline_orders WHEN new.buyer = 'nobody' \
+            "CREATE TRIGGER house_rule BEFORE INSERT ON rushline_orders_stored WHEN new.buyer = 'nobody' \
                 BEGIN SELECT RAISE(ABORT, 'house rule'); END",
             "DROP TRIGGER house_rule",
         ],

@@ -161,6 +161,41 @@ pub fn free_port() -> u16 {
     panic!("no free port from {FIRST} on");
 }
 
+/// Watches how long this machine lets a process wait for a moment of its processor and its disk: a story that bounds a
+/// wait must not count what the machine itself was away for (a build next door can hold a disk for many seconds, and
+/// with it a server that writes a line of its log).
+pub struct Machine {
+    stop: std::sync::mpsc::Sender<()>,
+    watching: std::thread::JoinHandle<Duration>,
+}
+
+impl Machine {
+    pub fn watch() -> Self {
+        use std::io::Write;
+        let (stop, stopped) = std::sync::mpsc::channel();
+        let watching = std::thread::spawn(move || {
+            let mut file = tempfile::tempfile().unwrap();
+            let mut longest = Duration::ZERO;
+            loop {
+                let started = Instant::now();
+                let ended = stopped.recv_timeout(POLL_EVERY) != Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+                file.write_all(b"x").and_then(|()| file.sync_data()).unwrap();
+                longest = longest.max(started.elapsed());
+                if ended {
+                    return longest;
+                }
+            }
+        });
+        Self { stop, watching }
+    }
+
+    /// The longest that it was away.
+    pub fn longest_pause(self) -> Duration {
+        drop(self.stop);
+        self.watching.join().unwrap()
+    }
+}
+
 /// The ids of an account, such as `postgres`; none if there is no such account.
 pub fn account(name: &str) -> Option<Account> {
     let id = |flag: &str| -> Option<u32> {
