@@ -14,9 +14,10 @@ pub fn headers() -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, json.clone()), (ACCEPT, json), (USER_AGENT, agent)])
 }
 
-/// A call without a payload is a GET, unless it is a database's second phase: these handlers take a POST.
+/// A call without a payload is a GET, unless it is a database's second phase or a workflow's callback: these handlers
+/// take a POST.
 pub fn request(context: &Context, spec: &CallSpec) -> Request {
-    let post = !spec.payload.is_empty() || context.trans_type == TransType::Xa;
+    let post = !spec.payload.is_empty() || matches!(context.trans_type, TransType::Xa | TransType::Workflow);
     let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("branch_id", &spec.branch_id)
         .append_pair("gid", context.gid.as_str())

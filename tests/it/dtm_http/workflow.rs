@@ -54,6 +54,11 @@ async fn a_silent_client_is_called_back_with_its_input() {
     let call = &service.calls("b1")[0];
     assert_eq!((call.method.as_str(), call.step().as_str(), &call.body[..]), ("POST", "w/00", &b"hello"[..]));
     assert_eq!(query(&app, "b1").await["transaction"]["status"], "prepared");
+    let mut without_input = begin(&service, "b2");
+    without_input["custom_data"] = json!("{\"name\":\"w\"}");
+    ask(&app, "prepareWorkflow", &without_input).await;
+    service.wait_for_calls("b2", 1).await;
+    assert_eq!(service.calls("b2")[0].method, "POST", "its handler takes nothing else");
     must(&app, "submit", &end("b1", "failed")).await;
     wait_for(&app, "b1", "failed").await;
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
