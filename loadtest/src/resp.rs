@@ -8,10 +8,35 @@ use tokio::net::UnixStream;
 
 /// Commands that scripts call. Redis counts their time twice: by themselves, and in the EVALSHA around them. Sent by
 /// themselves they are rare (recovery, a look at a sale), so only the time in EVALSHA is taken.
-const IN_SCRIPTS: [&str; 16] = [
-    "hdel", "hget", "hincrby", "hmget", "hset", "time", "unlink", "xack", "xadd", "xclaim", "xdel", "xgroup", "xlen",
-    "xpending", "zadd", "zrem",
+const IN_SCRIPTS: [&str; 26] = [
+    "del",
+    "exists",
+    "getrange",
+    "hdel",
+    "hexists",
+    "hget",
+    "hincrby",
+    "hlen",
+    "hmget",
+    "hset",
+    "set",
+    "setrange",
+    "time",
+    "unlink",
+    "xack",
+    "xadd",
+    "xclaim",
+    "xdel",
+    "xgroup",
+    "xlen",
+    "xpending",
+    "zadd",
+    "zcard",
+    "zrangebyscore",
+    "zrem",
+    "zscore",
 ];
+
 /// Questions of this program, and of a server that starts.
 const QUESTIONS: [&str; 4] = ["info", "config", "memory", "ping"];
 
