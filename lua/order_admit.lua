@@ -56,20 +56,20 @@ local held = redis.call('HMGET', KEYS[4], unpack(ARGV, buyers + 1, buyers + n))
 
 local byte, sub, pack, unpack_item = string.byte, string.sub, struct.pack, struct.unpack
 local codes, replays, written = {}, {}, {}
-local fresh, units_of = {}, {}  -- what this batch itself has decided so far
-local requests_new, indexes = {}, {}
+local units_of = {}                            -- buyer -> units, as this batch has decided so far
+local fresh, keyed, index_of = {}, {}, {}      -- key -> request that won with it; those requests; their index
 local item_sku, item_quantity = {}, {}
-local winners, at = 0, 1
+local winners, wins_keyed, at = 0, 0, 1
 for i = 1, n do
   local key = ARGV[keys + i]
   local count = byte(items, at)
   local first = at + 1
   at = first + 6 * count
-  local replay = key ~= '' and (fresh[key] or earlier[i])
-  if replay then  -- before the window and the stock: whoever won hears so, also after sell-out
-    if sub(replay, 1, 8) == ARGV[digests + i] then
+  local twin, before = fresh[key], earlier[i]
+  if twin or before then  -- ahead of the window and the stock: whoever won hears so, also after sell-out
+    if (twin and ARGV[digests + twin] or sub(before, 1, 8)) == ARGV[digests + i] then
       codes[i] = 'R'
-      replays[#replays + 1] = sub(replay, 9)
+      replays[#replays + 1] = twin and pack('>H', index_of[twin]) or sub(before, 9)
     else
       codes[i] = 'K'
     end
@@ -95,12 +95,8 @@ for i = 1, n do
       end
       units_of[buyer] = total
       if key ~= '' then
-        -- The entry's id is not known yet: the index stands alone until the entry is written.
-        local index = pack('>H', winners)
-        indexes[#indexes + 1] = index
-        requests_new[#requests_new + 1] = key
-        requests_new[#requests_new + 1] = ARGV[digests + i]
-        fresh[key] = ARGV[digests + i] .. index
+        wins_keyed = wins_keyed + 1
+        keyed[wins_keyed], index_of[i], fresh[key] = i, winners, i
       end
       winners = winners + 1
       written[winners] = ARGV[frames + i]
@@ -119,14 +115,22 @@ if winners > 0 then
   redis.call('HSET', KEYS[6], id, string.rep('.', winners))
   local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
   id_packed = pack('>I6I4', tonumber(ms), tonumber(sequence))
-  if #indexes > 0 then
-    for k = 1, #indexes do requests_new[2 * k] = requests_new[2 * k] .. id_packed .. indexes[k] end
+  if wins_keyed > 0 then
+    local requests_new = {}
+    for k = 1, wins_keyed do
+      local i = keyed[k]
+      requests_new[2 * k - 1] = ARGV[keys + i]
+      requests_new[2 * k] = ARGV[digests + i] .. id_packed .. pack('>H', index_of[i])
+    end
     redis.call('HSET', KEYS[3], unpack(requests_new))
   end
-  local buyers_new = {}
+  local buyers_new, filled, text_of = {}, 0, {}
   for buyer, total in pairs(units_of) do
-    buyers_new[#buyers_new + 1] = buyer
-    buyers_new[#buyers_new + 1] = total
+    -- Most totals are alike, and turning a number into text is what costs here.
+    local text = text_of[total] or string.format('%.0f', total)
+    text_of[total] = text
+    buyers_new[filled + 1], buyers_new[filled + 2] = buyer, text
+    filled = filled + 2
   end
   redis.call('HSET', KEYS[4], unpack(buyers_new))
   local stock_new = {}

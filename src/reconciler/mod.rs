@@ -28,7 +28,7 @@ const NOTICES_MAX: usize = 8;
 /// Entries read back from Redis at once.
 const ENTRIES_MAX: usize = 32;
 /// How long a round lets finished orders gather: a write of many costs hardly more than a write of one.
-const GATHER: Duration = Duration::from_millis(25);
+const GATHER: Duration = Duration::from_millis(50);
 /// Longest pause after the sink failed.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 

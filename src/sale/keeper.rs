@@ -27,7 +27,7 @@ use tokio::time::Instant;
 /// How long an ended order waits for the others of its entry.
 const LINGER: Duration = Duration::from_millis(20);
 /// How long an entry whose orders have all ended waits for others, to be written by the same script.
-const LINGER_COMPLETE: Duration = Duration::from_millis(4);
+const LINGER_COMPLETE: Duration = Duration::from_millis(8);
 /// Most entries of one finish script.
 const ENTRIES_MAX: usize = 128;
 /// Most details of one finish script: they pass through Lua's stack.

@@ -65,7 +65,9 @@ pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Rece
         .timer(TokioTimer::new())
         .header_read_timeout(app.settings.header_timeout)
         .max_buf_size(64 * 1024)
-        .pipeline_flush(true);
+        // A client that closes its half still hears its answer, and hyper need not look for the end of each request's
+        // connection while it is worked on: a system call and a buffer less for every order.
+        .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -49,6 +49,7 @@ async fn try_place(app: &App, sale: &str, request: Request<Incoming>) -> Result<
     let traceparent = request.headers().get(TRACEPARENT).and_then(read_traceparent);
     let body = read_body(request.into_body(), &app.settings).await?;
     let order = parse(&body)?.into_order(key, traceparent)?;
+    drop(body); // a part of the connection's read buffer, which can be used again
     // Written before the order goes its way: cheaper than keeping a copy of its items.
     let items = serde_json::to_string(&order.items).expect("items are plain data");
     let asked = open.admission.ask(order, !wait.is_zero()).await?;

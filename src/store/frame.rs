@@ -28,23 +28,34 @@ pub struct Frame {
 /// Appends the frame of `order` to `out`.
 pub fn encode(order: &Order, out: &mut Vec<u8>) {
     let payload = order.payload.as_ref().map(|payload| payload.get());
-    let mut head = Vec::with_capacity(64);
     let flags =
         if order.traceparent.is_some() { HAS_TRACEPARENT } else { 0 } | if payload.is_some() { HAS_PAYLOAD } else { 0 };
-    head.push(flags);
-    put_short(&mut head, order.buyer.as_str());
-    head.push(u8::try_from(order.items.len()).expect("an order has at most ITEMS_MAX items"));
+    let short = |text: &str| 1 + text.len();
+    let items: usize = order.items.iter().map(|item| short(item.sku.as_str()) + number_bytes(item.quantity)).sum();
+    let length = 2
+        + short(order.buyer.as_str())
+        + items
+        + order.traceparent.as_deref().map_or(0, short)
+        + payload.map_or(0, str::len);
+    put_number(out, u32::try_from(length).expect("a body is bounded far below 4 GiB"));
+    let start = out.len();
+    out.push(flags);
+    put_short(out, order.buyer.as_str());
+    out.push(u8::try_from(order.items.len()).expect("an order has at most ITEMS_MAX items"));
     for item in &order.items {
-        put_short(&mut head, item.sku.as_str());
-        put_number(&mut head, item.quantity);
+        put_short(out, item.sku.as_str());
+        put_number(out, item.quantity);
     }
     if let Some(traceparent) = &order.traceparent {
-        put_short(&mut head, traceparent);
+        put_short(out, traceparent);
     }
-    let payload = payload.unwrap_or_default().as_bytes();
-    put_number(out, u32::try_from(head.len() + payload.len()).expect("a body is bounded far below 4 GiB"));
-    out.extend_from_slice(&head);
-    out.extend_from_slice(payload);
+    out.extend_from_slice(payload.unwrap_or_default().as_bytes());
+    debug_assert_eq!(out.len() - start, length, "the length announced is the length written");
+}
+
+/// How many bytes [`put_number`] takes.
+fn number_bytes(number: u32) -> usize {
+    (32 - (number | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 fn put_number(out: &mut Vec<u8>, mut number: u32) {
