@@ -133,13 +133,6 @@ pub struct Detail {
 /// What Redis keeps of an order's earlier tries: its detail, and how long until it is due for another.
 pub type Tried = (Option<Detail>, Option<Duration>);
 
-/// A notice of finished entries.
-#[derive(Debug, Clone)]
-pub struct Notice {
-    pub id: EntryId,
-    pub entries: Vec<EntryId>,
-}
-
 /// Everything that Redis knows of one entry.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -414,67 +407,6 @@ impl Redis {
     pub async fn detail_count(&self, keys: &Keys) -> Result<u64, Error> {
         Ok(redis::cmd("HLEN").arg(&keys.detail).query_async(&mut self.slow()).await?)
     }
-
-    /// New notices for this consumer (`from` = `>`), or those it was given and still owes (`from` = `0`), oldest first.
-    pub async fn notices(&self, keys: &Keys, node: &str, from: &str, count: usize) -> Result<Vec<Notice>, Error> {
-        let mut command = redis::cmd("XREADGROUP");
-        command.arg("GROUP").arg("records").arg(node).arg("COUNT").arg(count);
-        command.arg("STREAMS").arg(&keys.finished).arg(from);
-        let reply: Value = command.query_async(&mut self.slow()).await?;
-        let Value::Array(streams) = reply else { return Ok(Vec::new()) };
-        let Some(Value::Array(stream)) = streams.into_iter().next() else { return Ok(Vec::new()) };
-        stream.get(1).map_or(Ok(Vec::new()), read_notices)
-    }
-
-    /// Takes over notices whose reconciler has not been heard of for `idle`.
-    pub async fn take_over_notices(
-        &self,
-        keys: &Keys,
-        node: &str,
-        idle: Duration,
-        count: usize,
-    ) -> Result<Vec<Notice>, Error> {
-        let mut connection = self.slow();
-        let (_, notices, _): (String, Value, Value) = redis::cmd("XAUTOCLAIM")
-            .arg(&keys.finished)
-            .arg("records")
-            .arg(node)
-            .arg(idle.as_millis() as u64)
-            .arg("0-0")
-            .arg("COUNT")
-            .arg(count)
-            .query_async(&mut connection)
-            .await?;
-        read_notices(&notices)
-    }
-
-    /// The records hold `entries` durably: forgets them here. For each its units sold by SKU.
-    pub async fn drained(
-        &self,
-        keys: &Keys,
-        notices: &[EntryId],
-        entries: &[(EntryId, HashMap<&str, u64>)],
-        details: &[Address],
-    ) -> Result<u64, Error> {
-        let mut command =
-            scripts::entry_drained.call(&[&keys.stock, &keys.intake, &keys.outcome, &keys.detail, &keys.finished]);
-        command.arg(format!("{} {} {}", notices.len(), entries.len(), details.len()));
-        for notice in notices {
-            command.arg(notice.to_string());
-        }
-        for (id, sold) in entries {
-            command.arg(id.to_string()).arg(sold.len());
-            for (sku, units) in sold {
-                command.arg(*sku).arg(*units);
-            }
-        }
-        for address in details {
-            command.arg(address.to_string());
-        }
-        let reply = self.run(&mut self.lane(), &command).await?;
-        redis::from_redis_value(reply)
-            .map_err(|error| Error::Unexpected { what: "entry_drained", reply: error.to_string() })
-    }
 }
 
 /// Holds the caller back until the class is met on this connection's writes.
@@ -554,21 +486,6 @@ fn read_entries(reply: &Value) -> Result<Vec<(EntryId, Vec<Frame>)>, Error> {
                 }
                 _ => Err(unexpected("a version that this program does not read")),
             }
-        })
-        .collect()
-}
-
-fn read_notices(reply: &Value) -> Result<Vec<Notice>, Error> {
-    let unexpected = |problem: String| Error::Unexpected { what: "a notice of finished entries", reply: problem };
-    let raw: Vec<(String, Option<HashMap<String, String>>)> =
-        redis::from_redis_value_ref(reply).map_err(|error| unexpected(error.to_string()))?;
-    raw.into_iter()
-        .map(|(id, fields)| {
-            let id = id.parse().map_err(|_| unexpected(id))?;
-            // A notice that was deleted while pending comes back empty: acknowledge it and go on.
-            let entries = fields.unwrap_or_default().remove("ids").unwrap_or_default();
-            let entries = entries.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect();
-            Ok(Notice { id, entries })
         })
         .collect()
 }
