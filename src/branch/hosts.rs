@@ -3,17 +3,14 @@
 //! The bound is what paces recovery: after an outage thousands of transactions are due at once, and a service that has
 //! just come back must not be knocked over by them.
 
-use crate::sale::call::TLS;
+use crate::dial::{Sender, dial};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 /// Longest answer of a branch that is read: only words and a reason are looked for in it.
@@ -91,7 +88,6 @@ impl Target {
     }
 }
 
-type Sender = http1::SendRequest<Full<Bytes>>;
 type Key = (bool, String, u16);
 
 struct Host {
@@ -197,26 +193,7 @@ impl Host {
 }
 
 async fn connect(target: &Target) -> Result<Sender, Error> {
-    let refused = |error: &dyn std::fmt::Display| Error::Connect(error.to_string());
-    let stream = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(|error| refused(&error))?;
-    let _ = stream.set_nodelay(true);
-    if target.tls {
-        let name = rustls_pki_types::ServerName::try_from(target.host.clone()).map_err(|error| refused(&error))?;
-        let stream = TLS.connect(name, stream).await.map_err(|error| refused(&error))?;
-        return handshake(TokioIo::new(stream)).await;
-    }
-    handshake(TokioIo::new(stream)).await
-}
-
-async fn handshake<S>(stream: S) -> Result<Sender, Error>
-where
-    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::handshake(stream).await.map_err(|error| Error::Connect(error.to_string()))?;
-    tokio::spawn(async move {
-        let _ = connection.await; // its end is seen by the sender
-    });
-    Ok(sender)
+    dial(&target.host, target.port, target.tls).await.map_err(Error::Connect)
 }
 
 #[cfg(test)]

@@ -2,16 +2,14 @@
 //!
 //! Each delivery worker holds one of these: no pool, no lock, and the number of workers is the bound on concurrency.
 
+use crate::dial::{Sender, dial};
 use crate::domain::sale::Endpoint;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
 use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// Longest answer of an order endpoint that is read; a hundred results of bulk mode fit many times.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -74,7 +72,7 @@ pub struct Headers {
 
 pub struct Connection {
     target: Arc<Target>,
-    sender: Option<http1::SendRequest<Full<Bytes>>>,
+    sender: Option<Sender>,
 }
 
 impl Connection {
@@ -124,19 +122,8 @@ impl Connection {
         Ok(answer)
     }
 
-    async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, Error> {
-        let refused = |error: &dyn std::fmt::Display| Error::Connect(error.to_string());
-        let stream =
-            TcpStream::connect((self.target.host.as_str(), self.target.port)).await.map_err(|error| refused(&error))?;
-        let _ = stream.set_nodelay(true);
-        if self.target.tls {
-            let name =
-                rustls_pki_types::ServerName::try_from(self.target.host.clone()).map_err(|error| refused(&error))?;
-            let stream = TLS.connect(name, stream).await.map_err(|error| refused(&error))?;
-            handshake(TokioIo::new(stream)).await
-        } else {
-            handshake(TokioIo::new(stream)).await
-        }
+    async fn connect(&self) -> Result<Sender, Error> {
+        dial(&self.target.host, self.target.port, self.target.tls).await.map_err(Error::Connect)
     }
 }
 
@@ -160,26 +147,3 @@ async fn read(response: hyper::Response<hyper::body::Incoming>) -> Result<(Statu
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     Ok((status, body.map_err(|error| Error::Body(error.to_string()))?.to_bytes()))
 }
-
-async fn handshake<S>(stream: S) -> Result<http1::SendRequest<Full<Bytes>>, Error>
-where
-    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::handshake(stream).await.map_err(|error| Error::Connect(error.to_string()))?;
-    tokio::spawn(async move {
-        let _ = connection.await; // its end is seen by the sender
-    });
-    Ok(sender)
-}
-
-/// Mozilla's roots, as the Redis and database drivers here use them.
-pub(crate) static TLS: LazyLock<tokio_rustls::TlsConnector> = LazyLock::new(|| {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks the default versions of TLS")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tokio_rustls::TlsConnector::from(Arc::new(config))
-});
