@@ -12,19 +12,35 @@
 //! - [`config`], [`cli`], [`serve`]: how it is set up and started.
 //! - [`demo`]: a small real order service, for a first look.
 
+#[cfg(feature = "server")]
 pub mod branch;
+#[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
 pub mod crash;
+#[cfg(feature = "server")]
 pub mod demo;
+#[cfg(feature = "server")]
 pub mod dial;
+#[cfg(feature = "server")]
 pub mod doctor;
+#[cfg(feature = "server")]
 pub mod domain;
+#[cfg(feature = "server")]
 pub mod driver;
+#[cfg(feature = "server")]
 pub mod fault;
+#[cfg(feature = "server")]
 pub mod reconciler;
+#[cfg(feature = "server")]
 pub mod sale;
+#[cfg(feature = "server")]
 pub mod serve;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
 pub mod telemetry;
