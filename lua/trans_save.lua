@@ -8,8 +8,7 @@ KEYS[1]  record: '<version, ten digits> <status> <JSON>'
 KEYS[2]  rows hash: branches registered since the record was made
 KEYS[3]  due zset
 KEYS[4]  index zset of the status that was read
-KEYS[5]  index zset of the status to write; the same key if it does not change
-KEYS[6]  finished stream: gids for the drain
+KEYS[5]  index zset of the status to write; the same key if it does not change. That of a final one is the drain's queue
 ARGV[1]  gid
 ARGV[2]  version that was read
 ARGV[3]  status
@@ -19,7 +18,7 @@ ARGV[6]  JSON, with every branch that was read
 ARGV[7]  1 to drop the rows hash: the record has all of it, and no more are taken
 Slot     {T/partition}, all keys
 Returns  {'SAVED', version now} | {'STALE', version there} | {'GONE'}
-Cost     O(log n), at most seven commands
+Cost     O(log n), at most six commands
 ]]
 local version = tonumber(redis.call('GETRANGE', KEYS[1], 0, 9))
 if not version then return { 'GONE' } end
@@ -32,7 +31,6 @@ if KEYS[4] ~= KEYS[5] then
 end
 if ARGV[5] == '' then
   redis.call('ZREM', KEYS[3], ARGV[1])
-  redis.call('XADD', KEYS[6], '*', 'gid', ARGV[1])
 else
   redis.call('ZADD', KEYS[3], ARGV[5], ARGV[1])
 end

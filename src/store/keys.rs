@@ -75,14 +75,9 @@ pub fn trans_due(prefix: &str, partition: u16) -> String {
     format!("{prefix}{{T/{partition}}}:due")
 }
 
-/// Those of one status and type, by time of creation: what lists read.
+/// Those of one status and type, by time of creation: what lists read. Of a final status, also the drain's queue.
 pub fn trans_index(prefix: &str, partition: u16, status: &str, trans_type: &str) -> String {
     format!("{prefix}{{T/{partition}}}:i:{status}:{trans_type}")
-}
-
-/// Notices of finished global transactions, for the drain.
-pub fn trans_finished(prefix: &str, partition: u16) -> String {
-    format!("{prefix}{{T/{partition}}}:finished")
 }
 
 /// Named values of one category, such as the topics.

@@ -146,7 +146,6 @@ impl Redis {
             &keys::trans_due(self.prefix(), partition),
             &index_of(self, global, was),
             &index_of(self, global, global.status),
-            &keys::trans_finished(self.prefix(), partition),
         ]);
         command
             .arg(gid)
