@@ -11,9 +11,12 @@
 //! - [`server`]: the HTTP interface; it only translates.
 //! - [`config`], [`cli`], [`serve`]: how it is set up and started.
 //! - [`demo`]: a small real order service, for a first look.
+//! - [`branch_call`], [`branch_error`]: what a service that is a branch reads and answers, whatever else it uses.
 
 #[cfg(feature = "server")]
 pub mod branch;
+pub mod branch_call;
+pub mod branch_error;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
