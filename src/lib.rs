@@ -8,7 +8,7 @@
 //! - [`driver`]: global transactions: claims those that are due and moves them on; [`branch`] calls their branches.
 //! - [`dial`]: how services of the shop are connected to.
 //! - [`reconciler`]: drains finished orders to the records, and audits.
-//! - [`server`]: the HTTP interface; it only translates.
+//! - [`server`]: the doors, HTTP and gRPC; they only translate. [`proto`]: the messages of gRPC.
 //! - [`config`], [`cli`], [`serve`]: how it is set up and started.
 //! - [`demo`]: a small real order service, for a first look.
 //! - [`branch_call`], [`branch_error`]: what a service that is a branch reads and answers, whatever else it uses.
@@ -35,6 +35,8 @@ pub mod domain;
 pub mod driver;
 #[cfg(feature = "server")]
 pub mod fault;
+#[cfg(any(feature = "server", feature = "client"))]
+pub mod proto;
 #[cfg(feature = "server")]
 pub mod reconciler;
 #[cfg(feature = "server")]

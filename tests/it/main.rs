@@ -8,6 +8,7 @@ mod full_and_down;
 mod http;
 mod ledger;
 mod properties;
+mod proto;
 mod readme;
 mod records;
 mod redis_faults;
