@@ -1,20 +1,25 @@
 //! Calling the branches of global transactions, and what their answers mean.
 //!
-//! [`http`] and [`json_rpc`] say what goes over the wire and how an answer reads; [`hosts`] keeps the connections and
-//! bounds the calls to each host. gRPC branches are not there yet: [`check`] refuses them where they come in.
+//! [`http`], [`json_rpc`] and [`grpc`] say what goes over the wire and how an answer reads; [`hosts`] keeps the
+//! connections of the first two and bounds the calls to each host, as `grpc` does for its own. [`resolve`] says where a
+//! gRPC branch is. What could never be called [`check`] refuses where it comes in.
 
+pub mod grpc;
 pub mod hosts;
 pub mod http;
 pub mod json_rpc;
 pub mod outage;
+pub mod resolve;
 
 use crate::domain::trans::timing::request_timeout_ms;
 use crate::domain::trans::{BranchResult, CallSpec, Global, Limits, Protocol, TransGid, TransType};
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use hosts::Hosts;
+use resolve::Resolver;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tonic::metadata::MetadataMap;
 
 /// What all calls of one transaction share; made once a pass.
 #[derive(Debug)]
@@ -23,23 +28,32 @@ pub struct Context {
     pub trans_type: TransType,
     pub protocol: Protocol,
     pub headers: HeaderMap,
+    /// The transaction's own headers once more, for branches over gRPC; empty where none can be.
+    pub metadata: MetadataMap,
     pub timeout: Duration,
 }
 
 impl Context {
     pub fn new(global: &Global, limits: &Limits) -> Self {
-        let mut headers = http::headers();
+        let mut own = HeaderMap::new();
         for (name, value) in &global.options.branch_headers {
             // A header that cannot be sent was accepted by dtm and made every call fail: it is left out here.
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                headers.insert(name, value);
+                own.insert(name, value);
             }
         }
+        let metadata = match global.protocol {
+            Protocol::Http => MetadataMap::new(),
+            Protocol::JsonRpc | Protocol::Grpc => grpc::metadata(&own),
+        };
+        let mut headers = http::headers();
+        headers.extend(own);
         Self {
             gid: global.gid.clone(),
             trans_type: global.trans_type,
             protocol: global.protocol,
             headers,
+            metadata,
             timeout: Duration::from_millis(request_timeout_ms(&global.options, limits)),
         }
     }
@@ -73,8 +87,10 @@ impl Transport {
 pub enum Uncallable {
     #[error("`{0}` is no http or https URL")]
     NoUrl(String),
-    #[error("`{0}` is a gRPC branch; this server cannot call these yet")]
-    Grpc(String),
+    #[error("`{0}` is no gRPC branch, which would be HOST:PORT/package.Service/Method")]
+    NoGrpc(String),
+    #[error("`{0}` is an address in a registry; this server does not know that kind")]
+    Registry(String),
 }
 
 /// Refuses what could never be called, where it comes in. Topics are no URLs yet.
@@ -88,13 +104,15 @@ pub fn check(protocol: Protocol, url: &str) -> Result<(), Uncallable> {
             Some(_) => Ok(()),
             None => Err(Uncallable::NoUrl(url.to_owned())),
         },
-        Transport::Grpc => Err(Uncallable::Grpc(url.to_owned())),
+        Transport::Grpc => resolve::split(url).map(drop),
     }
 }
 
 /// Calls branches. One for the whole server.
 pub struct Caller {
     hosts: Hosts,
+    peers: grpc::Peers,
+    resolver: Resolver,
     outages: outage::Outages,
     /// Told when a branch answers again after an outage.
     pub returned: Notify,
@@ -108,6 +126,8 @@ impl Caller {
         let docker = std::env::var_os("IS_DOCKER").is_some_and(|value| !value.is_empty());
         Arc::new(Self {
             hosts: Hosts::new(calls_per_host_max),
+            peers: grpc::Peers::new(calls_per_host_max),
+            resolver: Resolver::default(),
             outages: outage::Outages::default(),
             returned: Notify::new(),
             docker,
@@ -145,8 +165,23 @@ impl Caller {
                 Ok(request) => json_rpc::result(self.hosts.send(url, &request, context.timeout).await),
                 Err(error) => BranchResult::Unknown(error),
             },
-            Transport::Grpc => BranchResult::Unknown(format!("gRPC branches cannot be called yet: {url}")),
+            Transport::Grpc => match self.call_grpc(context, spec, url).await {
+                Ok(answer) => grpc::result(answer),
+                Err(error) => BranchResult::Unknown(error),
+            },
         }
+    }
+
+    async fn call_grpc(
+        &self,
+        context: &Context,
+        spec: &CallSpec,
+        url: &str,
+    ) -> Result<Result<(), grpc::Error>, String> {
+        let target = resolve::split(url).map_err(|error| error.to_string())?;
+        let request = grpc::request(context, spec)?;
+        let endpoint = self.resolver.resolve(&target.service).await?;
+        Ok(self.peers.call(&endpoint, target.method, request, context.timeout).await)
     }
 
     /// Posts JSON and does not look at the answer: the alert hook.
@@ -189,6 +224,7 @@ mod tests {
         assert!(check(Protocol::Http, "topic://t").is_ok());
         assert!(check(Protocol::Http, "localhost:1/a").is_err());
         assert!(check(Protocol::Http, "http://").is_err());
-        assert!(check(Protocol::Grpc, "h:1/p.S/m").unwrap_err().to_string().contains("gRPC"));
+        assert!(check(Protocol::Grpc, "h:1/p.S/m").is_ok());
+        assert!(check(Protocol::Grpc, "h:1").unwrap_err().to_string().contains("package.Service/Method"));
     }
 }

@@ -73,8 +73,8 @@ impl From<Invalid> for Refused {
 impl From<Uncallable> for Refused {
     fn from(uncallable: Uncallable) -> Self {
         match uncallable {
-            Uncallable::NoUrl(_) => Invalid::new("url", uncallable.to_string()).into(),
-            Uncallable::Grpc(_) => Refused::NotYet(uncallable.to_string()),
+            Uncallable::NoUrl(_) | Uncallable::NoGrpc(_) => Invalid::new("url", uncallable.to_string()).into(),
+            Uncallable::Registry(_) => Refused::NotYet(uncallable.to_string()),
         }
     }
 }

@@ -1,0 +1,99 @@
+//! Where the service of a gRPC branch is: from the branch's URL to an address to connect to.
+//!
+//! [`split`] needs no network; it is asked when a URL comes in, so that what can never be called is refused there.
+//! [`Resolver::resolve`] is asked before every call and answers from memory. Another kind of address is one more
+//! [`Service`]: read in `split`, looked up in `resolve`.
+
+use super::Uncallable;
+use http::uri::{Authority, PathAndQuery};
+
+/// A gRPC branch's URL, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub service: Service,
+    /// `/package.Service/Method`.
+    pub method: PathAndQuery,
+}
+
+/// What a URL says of where its service is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// The address itself.
+    Direct(Endpoint),
+}
+
+/// Somewhere to connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    pub tls: bool,
+    /// `host:port`.
+    pub authority: Authority,
+}
+
+/// Reads `host:port/package.Service/Method`, also with `grpc://` or, for TLS, `grpcs://` before it.
+pub fn split(url: &str) -> Result<Target, Uncallable> {
+    let bad = || Uncallable::NoGrpc(url.to_owned());
+    let (tls, rest) = match url.split_once("://") {
+        None => (false, url),
+        Some(("grpc", rest)) => (false, rest),
+        Some(("grpcs", rest)) => (true, rest),
+        Some(_) => return Err(Uncallable::Registry(url.to_owned())),
+    };
+    let (address, method) = rest.split_once('/').ok_or_else(bad)?;
+    let service = Service::Direct(endpoint(tls, address).ok_or_else(bad)?);
+    Ok(Target { service, method: self::method(method).ok_or_else(bad)? })
+}
+
+/// An address as `host:port`, with nothing before or after.
+pub fn endpoint(tls: bool, address: &str) -> Option<Endpoint> {
+    let authority: Authority = address.parse().ok()?;
+    let fits = !authority.host().is_empty() && authority.port_u16().is_some() && !address.contains('@');
+    fits.then_some(Endpoint { tls, authority })
+}
+
+/// `package.Service/Method`, as the path of a request.
+pub fn method(text: &str) -> Option<PathAndQuery> {
+    let (service, method) = text.split_once('/')?;
+    if service.is_empty() || method.is_empty() {
+        return None;
+    }
+    format!("/{text}").parse().ok()
+}
+
+/// Knows where services are. One for the whole server.
+#[derive(Default)]
+pub struct Resolver {}
+
+impl Resolver {
+    /// Where to connect to for the next call. The error says in words why there is nowhere; the call is tried again.
+    pub async fn resolve(&self, service: &Service) -> Result<Endpoint, String> {
+        match service {
+            Service::Direct(endpoint) => Ok(endpoint.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_an_address_and_a_method() {
+        for (url, tls, address, method) in [
+            ("h:1/p.S/M", false, "h:1", "/p.S/M"),
+            ("localhost:58080/busi.Busi/TransIn", false, "localhost:58080", "/busi.Busi/TransIn"),
+            ("[::1]:1/p.S/M", false, "[::1]:1", "/p.S/M"),
+            ("grpc://h:1/p.S/M", false, "h:1", "/p.S/M"),
+            ("grpcs://h:443/p.S/M", true, "h:443", "/p.S/M"),
+        ] {
+            let Target { service: Service::Direct(endpoint), method: found } = split(url).unwrap();
+            assert_eq!((endpoint.tls, endpoint.authority.as_str(), found.as_str()), (tls, address, method), "{url}");
+        }
+        for url in
+            ["h", "h:1", "h/p.S/M", "h:1/", "h:1/p.S", "h:1/p.S/", "h:x/p.S/M", ":1/p.S/M", "u@h:1/p.S/M", "/p.S/M"]
+        {
+            assert_eq!(split(url), Err(Uncallable::NoGrpc(url.into())), "{url}");
+        }
+        assert_eq!(split("etcd://h/s/p.S/M"), Err(Uncallable::Registry("etcd://h/s/p.S/M".into())));
+    }
+}
