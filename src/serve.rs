@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::reconciler::{Reconciler, Records};
 use crate::sale::Limits;
 use crate::sale::node::Node;
-use crate::server::{self, App};
+use crate::server::{self, App, Doors, Port};
 use crate::store::embedded::{self, Embedded};
 use crate::store::redis::{Redis, Settings};
 use crate::telemetry;
@@ -47,6 +47,8 @@ async fn serve(
             .hint("another rushline may run there; choose another address with --http-listen HOST:PORT")
     })?;
     let address = listener.local_addr()?;
+    let grpc_listener = listen_for_grpc(&config).await?;
+    let grpc_address = grpc_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let embedded = match &config.redis.url {
         Some(_) => None,
         None => Some(start_embedded(&config).await?),
@@ -86,8 +88,13 @@ async fn serve(
     });
 
     let (stop, stopping) = watch::channel(false);
-    let serving = tokio::spawn(server::run(listener, app, stopping, config.shutdown.grace));
-    banner(&config, address, embedded.as_ref(), &redis, &kind, started.elapsed());
+    let doors = Doors::new(app);
+    tokio::spawn(doors.clone().follow_health(stopping.clone()));
+    let grace = config.shutdown.grace;
+    let serving_grpc = grpc_listener
+        .map(|listener| tokio::spawn(server::run(listener, Port::Grpc, doors.clone(), stopping.clone(), grace)));
+    let serving = tokio::spawn(server::run(listener, Port::Http, doors, stopping, grace));
+    banner(&config, address, grpc_address, embedded.as_ref(), &redis, &kind, started.elapsed());
     if !dev {
         println!("Next: rushline sale create NAME --item SKU=UNITS --order-endpoint http://…");
     }
@@ -100,8 +107,15 @@ async fn serve(
     );
     stop.send_replace(true);
     let deadline = tokio::time::Instant::now() + config.shutdown.grace;
+    let ended = async {
+        serving.await?;
+        match serving_grpc {
+            Some(serving) => serving.await,
+            None => Ok(()),
+        }
+    };
     tokio::select! {
-        result = serving => result?,
+        result = ended => result?,
         () = second_signal() => tracing::warn!("stopping at once; other nodes take over when the leases run out"),
     }
     while node.in_flight() > 0 && tokio::time::Instant::now() < deadline {
@@ -116,6 +130,23 @@ async fn serve(
         embedded.stop(Duration::from_secs(10)).await;
     }
     Ok(())
+}
+
+/// The port that dtm's clients call over gRPC. Where none is named, one that is taken is no reason not to start: gRPC
+/// is answered on the HTTP port as well.
+async fn listen_for_grpc(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let (named, address) = (config.grpc.listen, config.grpc_listen());
+    match (TcpListener::bind(address).await, named) {
+        (Ok(listener), _) => Ok(Some(listener)),
+        (Err(error), Some(_)) => Err(Fault::failed(format!("cannot listen for gRPC on {address}"))
+            .because(error)
+            .hint("another rushline may run there; choose another address with --grpc-listen HOST:PORT")
+            .into()),
+        (Err(error), None) => {
+            tracing::warn!(%address, %error, "cannot listen for gRPC there; it is answered on the HTTP port only");
+            Ok(None)
+        }
+    }
 }
 
 async fn start_embedded(config: &Config) -> anyhow::Result<Embedded> {
@@ -211,6 +242,7 @@ async fn describe_records(config: &Config, records: &Records) -> String {
 fn banner(
     config: &Config,
     address: std::net::SocketAddr,
+    grpc_address: Option<std::net::SocketAddr>,
     embedded: Option<&Embedded>,
     redis: &Redis,
     records: &str,
@@ -225,6 +257,7 @@ fn banner(
     println!("rushline {}", env!("CARGO_PKG_VERSION"));
     println!();
     println!("  HTTP         http://{address}");
+    println!("  gRPC         {}", grpc_address.unwrap_or(address));
     println!("  Metrics      http://{address}/metrics");
     println!("  Redis        {} {place}", promise.version);
     println!("  Durability   {}", promise.describe());

@@ -200,6 +200,7 @@ async fn start_server(rushline: &Path, settings: &Settings, started: &mut Vec<Pr
     let data = settings.directory.join("data");
     let mut envs = vec![
         ("RUSHLINE_HTTP_LISTEN".into(), address.to_string()),
+        ("RUSHLINE_GRPC_LISTEN".into(), "127.0.0.1:0".into()),
         ("RUSHLINE_DATA_DIR".into(), data.display().to_string()),
     ];
     if !settings.records.is_empty() {

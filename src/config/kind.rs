@@ -154,6 +154,35 @@ impl Kind<SocketAddr> for Address {
     }
 }
 
+/// An address to listen on, or one that follows from something else.
+pub struct OptionalAddress {
+    pub example: &'static str,
+    /// What it is when none is given.
+    pub unset: &'static str,
+}
+
+impl Kind<Option<SocketAddr>> for OptionalAddress {
+    fn default(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    fn read(&self, text: &str) -> Result<Option<SocketAddr>, Wrong> {
+        Address(self.example).read(text).map(Some)
+    }
+
+    fn show(&self, value: &Option<SocketAddr>) -> Value {
+        value.map_or(Value::Null, |address| address.to_string().into())
+    }
+
+    fn allowed(&self) -> String {
+        Address(self.example).allowed()
+    }
+
+    fn unwritten(&self) -> Option<Unwritten> {
+        Some(Unwritten { meaning: self.unset, example: self.example })
+    }
+}
+
 /// A path; relative ones start where the program was started.
 pub struct Path(pub &'static str);
 

@@ -29,6 +29,8 @@ pub use settings::*;
 pub use suggest::closest;
 pub use table::Setting;
 
+use std::net::SocketAddr;
+
 impl Config {
     /// Where records go: the setting, or else a SQLite file in the data directory.
     pub fn records_url(&self) -> SecretUrl {
@@ -36,5 +38,12 @@ impl Config {
             .url
             .clone()
             .unwrap_or_else(|| SecretUrl::new(format!("sqlite:{}", self.data_dir.join("orders.db").display())))
+    }
+
+    /// Where to listen for gRPC: the setting, or else the port after that of HTTP, as dtm's two are. 0 takes a free one.
+    pub fn grpc_listen(&self) -> SocketAddr {
+        let http = self.http.listen;
+        let port = if http.port() == 0 { 0 } else { http.port().checked_add(1).unwrap_or(0) };
+        self.grpc.listen.unwrap_or(SocketAddr::new(http.ip(), port))
     }
 }

@@ -4,8 +4,8 @@
 //! default and range.
 
 use super::kind::{
-    Address, Count, Kind, LogFormat, LogLevel, Millis, NodeName, OptionalUrl, Path, RewriteAfterLoad, Seconds, Text,
-    Threads, Words,
+    Address, Count, Kind, LogFormat, LogLevel, Millis, NodeName, OptionalAddress, OptionalUrl, Path, RewriteAfterLoad,
+    Seconds, Text, Threads, Words,
 };
 use super::secret_url::SecretUrl;
 use super::table::{Setting, settings};
@@ -31,6 +31,15 @@ settings! {
         header_timeout: Duration, "http.header_timeout_ms", Millis { default: 10_000, min: 100, max: 600_000 };
         /// Longest `?wait_ms=` that is granted; longer wishes are cut to it. Each waiting request holds a connection.
         wait_max: Duration, "http.wait_ms_max", Millis { default: 30_000, min: 0, max: 600_000 };
+    }
+
+    /// The door for services that speak dtm's gRPC. It is also answered at `http.listen`; the bounds there hold here.
+    grpc: Grpc {
+        /// Address and port to listen on.
+        listen: Option<SocketAddr>, "grpc.listen", OptionalAddress {
+            example: "127.0.0.1:36790",
+            unset: "the port after that of http.listen",
+        };
     }
 
     /// The Redis that holds stock and orders in flight.

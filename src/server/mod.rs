@@ -1,12 +1,15 @@
-//! The HTTP interface. It translates, and decides nothing.
+//! The doors: HTTP and gRPC. They translate, and decide nothing.
 //!
 //! Placing an order is one plain hyper service, because that is where the load is; everything else is axum behind it.
-//! HTTP/1 and HTTP/2 (prior knowledge) on one port; connections, heads and bodies are bounded.
+//! HTTP/1 and HTTP/2 (prior knowledge) on one port, gRPC there too and on a port of its own, where dtm's clients look
+//! for it. `port.rs` has the connections; these, heads and bodies are bounded.
 
 mod dtm;
+mod grpc;
 mod json;
 mod metrics;
 mod orders;
+mod port;
 mod problem;
 mod sales;
 pub mod wire;
@@ -20,15 +23,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use metrics_exporter_prometheus::PrometheusHandle;
+pub use port::run;
 use problem::Problem;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
 
 /// Bounds of the door; their defaults stand in `config`.
@@ -54,82 +55,53 @@ pub fn describe_metrics() {
     metrics::describe();
 }
 
-/// Accepts connections until `stopping` says so; then lets requests under way end, for at most `grace`.
-pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Receiver<bool>, grace: Duration) {
-    let door = Arc::new(Door { router: routes(app.clone()), app: app.clone() });
-    let connections = Arc::new(Semaphore::new(app.settings.connections_max));
-    let graceful = GracefulShutdown::new();
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(app.settings.header_timeout)
-        .max_buf_size(64 * 1024)
-        // A client that closes its half still hears its answer, and hyper need not look for the end of each request's
-        // connection while it is worked on: a system call and a buffer less for every order.
-        .half_close(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(256)
-        .max_header_list_size(32 * 1024)
-        .keep_alive_interval(Duration::from_secs(30));
-    loop {
-        let permit = tokio::select! {
-            permit = connections.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
-            () = told_to_stop(&mut stopping) => break,
-        };
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of file descriptors, mostly: give connections a moment to end.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-            () = told_to_stop(&mut stopping) => break,
-        };
-        let _ = stream.set_nodelay(true);
-        let door = door.clone();
-        let service = hyper::service::service_fn(move |request| {
-            let door = door.clone();
-            async move { Ok::<_, std::convert::Infallible>(answer(&door, request).await) }
-        });
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended badly");
-            }
-            drop(permit);
-        });
-    }
-    drop(listener);
-    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not end within the grace period");
-    }
-}
-
-async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
-    // The error says that nobody is left to say it: stop as well.
-    let _ = stopping.wait_for(|stop| *stop).await.map(|_| ());
+/// Which port a request came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    Http,
+    Grpc,
 }
 
 /// What every request needs, behind one pointer.
-struct Door {
+pub struct Doors {
     app: Arc<App>,
     router: Router,
+    grpc: Router,
+    health: HealthReporter,
 }
 
-async fn answer(door: &Door, request: Request<Incoming>) -> Response {
+impl Doors {
+    pub fn new(app: Arc<App>) -> Arc<Self> {
+        let (grpc, health) = grpc::routes(app.clone());
+        Arc::new(Self { router: routes(app.clone()), grpc, health, app })
+    }
+
+    /// Keeps gRPC's health what it is, until the server stops.
+    pub async fn follow_health(self: Arc<Self>, stopping: watch::Receiver<bool>) {
+        grpc::follow_health(self.app.clone(), self.health.clone(), stopping).await;
+    }
+}
+
+async fn answer(doors: &Doors, port: Port, request: Request<Incoming>) -> Response {
     if request.method() == Method::POST
+        && port == Port::Http
         && let Some(sale) = sale_of_orders_path(request.uri().path())
     {
         let sale = sale.to_owned();
-        return orders::place(&door.app, &sale, request).await.map(axum::body::Body::new);
+        return orders::place(&doors.app, &sale, request).await.map(axum::body::Body::new);
     }
-    door.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+    if grpc::is_grpc(&request) {
+        return grpc::answer(doors.grpc.clone(), request).await;
+    }
+    match port {
+        Port::Http => doors.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
+        Port::Grpc => Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "grpc_only",
+            "this port speaks gRPC only; the HTTP interface is on the port of http.listen",
+        )
+        .into_response(),
+    }
 }
 
 /// The sale of `/v1/sales/{sale}/orders`.

@@ -115,7 +115,8 @@ fn the_commands_of_the_readme_do_what_it_says() {
     let (http, shop) = (format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{}", free_port()));
     // The reader's ports may be taken here.
     let local = |text: &str| text.replace("127.0.0.1:36789", &http).replace("127.0.0.1:8080", &shop);
-    let variables = format!("export RUSHLINE_HTTP_LISTEN={http} RUSHLINE_SERVER=http://{http}\n");
+    let variables =
+        format!("export RUSHLINE_HTTP_LISTEN={http} RUSHLINE_GRPC_LISTEN=127.0.0.1:0 RUSHLINE_SERVER=http://{http}\n");
     let mut terminals = Vec::new();
     let (mut gid, mut printed) = (String::from(GID_SHOWN), String::new());
     for step in steps(README) {

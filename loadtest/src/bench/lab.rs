@@ -123,6 +123,7 @@ impl Lab {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut envs = vec![
             ("RUSHLINE_HTTP_LISTEN".into(), address.to_string()),
+            ("RUSHLINE_GRPC_LISTEN".into(), "127.0.0.1:0".into()),
             ("RUSHLINE_DATA_DIR".into(), plan.directory.join("data").display().to_string()),
             ("RUSHLINE_REDIS_URL".into(), format!("redis+unix://{}", socket.display())),
         ];

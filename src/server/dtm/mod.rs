@@ -1,9 +1,10 @@
-//! The doors for services that speak dtm: HTTP under `/api/dtmsvr`, JSON-RPC at `/api/json-rpc`. gRPC is not there yet.
+//! The doors for services that speak dtm: HTTP under `/api/dtmsvr`, JSON-RPC at `/api/json-rpc`, gRPC in [`grpc`].
 //!
-//! Both translate to [`operations`]. Paths, words and statuses are dtm's, also where others would be better: SDKs of
+//! All translate to [`operations`]. Paths, words and statuses are dtm's, also where others would be better: SDKs of
 //! six languages go by them. Where this differs, it is in what is malformed (400 instead of a panic's 500).
 
 mod gid;
+pub mod grpc;
 mod http;
 mod json_rpc;
 mod operations;

@@ -67,7 +67,7 @@ impl AppOptions {
 
     /// A port that stays the same over restarts, so that buyers need not be told of a new one.
     pub fn on_port(self, port: u16) -> Self {
-        self.setting("http.listen", format!("127.0.0.1:{port}"))
+        self.setting("http.listen", format!("127.0.0.1:{port}")).setting("grpc.listen", "127.0.0.1:0")
     }
 
     pub fn environment(mut self, name: &str, value: &str) -> Self {

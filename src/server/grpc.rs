@@ -1,0 +1,89 @@
+//! What is answered over gRPC, on either port: dtm's service, health and reflection.
+
+use super::{App, dtm};
+use crate::proto::DTM_DESCRIPTORS;
+use crate::proto::dtmgimp::dtm_server::SERVICE_NAME as DTM;
+use axum::Router;
+use axum::response::Response;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Version};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+use tower::ServiceExt;
+
+/// How often health looks at what Redis is like.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Asked of any request, so it looks at the version first: orders come by HTTP/1 mostly.
+pub fn is_grpc<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_2
+        && request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The routes, and what to tell health by.
+pub fn routes(app: Arc<App>) -> (Router, HealthReporter) {
+    let health = HealthReporter::new();
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DTM_DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name(DTM)
+            .with_service_name(HealthServer::<HealthService>::NAME)
+    };
+    let described = "the descriptors are those that the code was made from";
+    let routes = Routes::new(dtm::grpc::service(app))
+        .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
+        .add_service(reflection().build_v1().expect(described))
+        .add_service(reflection().build_v1alpha().expect(described)) // what grpcurl and older tools ask
+        .prepare();
+    (routes.into_axum_router(), health)
+}
+
+pub async fn answer(router: Router, request: Request<Incoming>) -> Response {
+    let path = request.uri().path().to_owned();
+    let mut response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+    let headers = response.headers_mut();
+    let unimplemented = headers.get("grpc-status").is_some_and(|status| status == "12");
+    let silent = headers.get("grpc-message").is_none_or(HeaderValue::is_empty);
+    if unimplemented && silent {
+        // Visible ASCII, or it would be no path; so it needs no encoding, but for the sign of encoding itself.
+        let text = format!("there is no method {}; server reflection lists what there is", path.replace('%', "%25"));
+        if let Ok(text) = HeaderValue::from_str(&text) {
+            headers.insert("grpc-message", text);
+        }
+    }
+    response
+}
+
+/// Healthy is what is ready: Redis answers and has the scripts. Ends, and with it every watch, when the server stops.
+pub async fn follow_health(app: Arc<App>, mut health: HealthReporter, mut stopping: watch::Receiver<bool>) {
+    let mut told = None;
+    while !*stopping.borrow() {
+        let usable = app.node.redis.usable();
+        if told != Some(usable) {
+            told = Some(usable);
+            tell(&health, if usable { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            changed = stopping.changed() => if changed.is_err() { break },
+        }
+    }
+    tell(&health, ServingStatus::NotServing).await;
+    for service in ["", DTM] {
+        health.clear_service_status(service).await; // a watch would hold its connection for the whole grace period
+    }
+}
+
+async fn tell(health: &HealthReporter, status: ServingStatus) {
+    for service in ["", DTM] {
+        health.set_service_status(service, status).await;
+    }
+}

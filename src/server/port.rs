@@ -1,0 +1,78 @@
+//! A port: accepts connections, bounds them, and lets them end in good order.
+
+use super::{Doors, Port, answer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+/// Accepts connections until `stopping` says so; then lets requests under way end, for at most `grace`.
+pub async fn run(
+    listener: TcpListener,
+    port: Port,
+    doors: Arc<Doors>,
+    mut stopping: watch::Receiver<bool>,
+    grace: Duration,
+) {
+    let settings = &doors.app.settings;
+    let connections = Arc::new(Semaphore::new(settings.connections_max));
+    let graceful = GracefulShutdown::new();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .max_buf_size(64 * 1024)
+        // A client that closes its half still hears its answer, and hyper need not look for the end of each request's
+        // connection while it is worked on: a system call and a buffer less for every order.
+        .half_close(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .max_header_list_size(32 * 1024)
+        .keep_alive_interval(Duration::from_secs(30));
+    loop {
+        let permit = tokio::select! {
+            permit = connections.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
+            () = told_to_stop(&mut stopping) => break,
+        };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, mostly: give connections a moment to end.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            () = told_to_stop(&mut stopping) => break,
+        };
+        let _ = stream.set_nodelay(true);
+        let doors = doors.clone();
+        let service = hyper::service::service_fn(move |request| {
+            let doors = doors.clone();
+            async move { Ok::<_, std::convert::Infallible>(answer(&doors, port, request).await) }
+        });
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended badly");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not end within the grace period");
+    }
+}
+
+async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
+    // The error says that nobody is left to say it: stop as well.
+    let _ = stopping.wait_for(|stop| *stop).await.map(|_| ());
+}
