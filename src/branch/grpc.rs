@@ -131,7 +131,7 @@ pub enum Error {
     Endpoint(String, tonic::transport::Error),
     /// The service's, or that of a connection that was refused or broke.
     #[error("{0}")]
-    Status(Box<Status>),
+    Status(Status),
 }
 
 struct Peer {
@@ -164,7 +164,7 @@ impl Peers {
         match tokio::time::timeout(timeout, unary(channel, method, request)).await {
             Ok(answer) => {
                 peer.silent.store(0, Ordering::Relaxed);
-                answer.map_err(|status| Error::Status(Box::new(status)))
+                answer.map_err(Error::Status)
             }
             Err(_) => {
                 if peer.silent.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_MAX {
@@ -198,7 +198,7 @@ fn connect(endpoint: &Endpoint) -> Result<Channel, Error> {
     let address = format!("{scheme}://{}", endpoint.authority);
     let bad = |error| Error::Endpoint(address.clone(), error);
     let mut channel = Channel::from_shared(address.clone())
-        .map_err(|_| Error::Status(Box::new(Status::invalid_argument(format!("{address} is no address")))))?
+        .map_err(|_| Error::Status(Status::invalid_argument(format!("{address} is no address"))))?
         .user_agent(concat!("rushline/", env!("CARGO_PKG_VERSION")))
         .map_err(bad)?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_status_is_read_as_dtm_reads_it() {
-        let read = |code: Code, message: &str| result(Err(Error::Status(Box::new(Status::new(code, message)))));
+        let read = |code: Code, message: &str| result(Err(Error::Status(Status::new(code, message))));
         assert_eq!(result(Ok(())), BranchResult::Success);
         assert_eq!(read(Code::Aborted, "no stock"), BranchResult::Failure("no stock".into()));
         assert_eq!(read(Code::Aborted, "ONGOING"), BranchResult::Ongoing);

@@ -2,6 +2,7 @@
 //! `tests/servers/install.sh` gets the servers; each test starts its own on a free port in a temporary directory.
 
 mod crash;
+mod dtm_doors;
 mod dtm_http;
 mod durability;
 mod full_and_down;

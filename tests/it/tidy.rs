@@ -143,7 +143,8 @@ fn every_metric_is_described() {
 
 #[test]
 fn no_source_file_has_grown_two_subjects() {
-    for path in files_below("src", "rs") {
+    let written = |path: &PathBuf| !path.starts_with(root().join("src/proto")); // not by us: made from proto/
+    for path in files_below("src", "rs").into_iter().filter(written) {
         let source = std::fs::read_to_string(&path).unwrap();
         let lines = source.lines().count();
         assert!(lines <= SOURCE_LINES_MAX, "{}: {lines} lines, at most {SOURCE_LINES_MAX}", path.display());

@@ -172,9 +172,9 @@ async fn the_json_rpc_door() {
         let reply = app.post("/api/json-rpc", &[], &body).await;
         assert_eq!((reply.status, &reply.json["error"]["code"]), (status, &json!(code)), "{body}");
     }
-    // With protocol grpc a transaction would wait for calls that cannot be made yet: it is refused, not accepted.
+    // An address in a registry that nobody here can ask: refused, not accepted and then never called.
     let body = with(saga(&service, "g1", &["a"]), "protocol", json!("grpc"));
-    let mut body = with(body, "steps", json!([{ "action": "h:1/p.S/m", "compensate": "" }]));
+    let mut body = with(body, "steps", json!([{ "action": "nowhere://h/s/p.S/m", "compensate": "" }]));
     body["payloads"] = json!([""]);
     assert_eq!(ask(&app, "submit", &body).await.status, 501);
     assert_eq!(status(&app, "g1").await, "");

@@ -1,12 +1,9 @@
-//! Global transactions as a dtm SDK sees them, over HTTP and JSON-RPC, against a real server and real branch services.
+//! Global transactions over HTTP: what operators ask, what goes wrong, what is malformed; and the JSON-RPC door's words.
+//! The stories of the modes, over all doors, are in `dtm_doors/`.
 
 mod administration;
 mod faults;
 mod malformed;
-mod message;
-mod saga;
-mod two_phase;
-mod workflow;
 
 use crate::support::app::{App, AppOptions, Reply};
 use crate::support::services::Service;
@@ -44,25 +41,18 @@ async fn must_err(app: &App, route: &str, body: &Value, message: &str) {
     assert_eq!((reply.status, &reply.json), (500, &json!({ "message": message })), "{route} {body}");
 }
 
-async fn query(app: &App, gid: &str) -> Value {
+pub async fn query(app: &App, gid: &str) -> Value {
     let reply = app.get(&format!("/api/dtmsvr/query?gid={gid}")).await;
     assert_eq!(reply.status, 200, "{}", reply.json);
     reply.json
 }
 
-async fn status(app: &App, gid: &str) -> String {
+pub async fn status(app: &App, gid: &str) -> String {
     query(app, gid).await["transaction"]["status"].as_str().unwrap_or_default().to_owned()
 }
 
-/// The statuses of the branches, in their order.
-async fn branches(app: &App, gid: &str) -> Vec<String> {
-    let found = query(app, gid).await;
-    let branches = found["branches"].as_array().unwrap();
-    branches.iter().map(|branch| branch["status"].as_str().unwrap().to_owned()).collect()
-}
-
 /// Waits until the transaction has this status.
-async fn wait_for(app: &App, gid: &str, wanted: &str) {
+pub async fn wait_for(app: &App, gid: &str, wanted: &str) {
     let deadline = Instant::now() + END_WAIT_MAX;
     loop {
         let found = query(app, gid).await;
@@ -87,12 +77,12 @@ fn saga(service: &Service, gid: &str, names: &[&str]) -> Value {
     json!({ "gid": gid, "trans_type": "saga", "steps": steps, "payloads": payloads, "concurrent": false, "protocol": "" })
 }
 
-fn waiting(mut body: Value) -> Value {
+pub fn waiting(mut body: Value) -> Value {
     body["wait_result"] = json!(true);
     body
 }
 
-fn with(mut body: Value, key: &str, value: Value) -> Value {
+pub fn with(mut body: Value, key: &str, value: Value) -> Value {
     body[key] = value;
     body
 }

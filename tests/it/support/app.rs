@@ -257,6 +257,13 @@ impl App {
         self.options.data_dir.clone().unwrap_or_else(|| self.directory.path().join("d"))
     }
 
+    /// `HOST:PORT`, where it listens for gRPC.
+    pub fn grpc(&self) -> String {
+        let banner = std::fs::read_to_string(self.banner_path()).unwrap();
+        let address = banner.lines().find_map(|line| line.trim().strip_prefix("gRPC ")).expect("the banner names it");
+        address.trim().to_owned()
+    }
+
     /// The private Redis, for a second server on it or for looking inside; it is there only without `redis.url`.
     pub fn redis_url(&self) -> String {
         match self.options.settings.iter().find(|(name, _)| name == "redis.url") {

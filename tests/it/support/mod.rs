@@ -4,6 +4,7 @@
 pub mod app;
 pub mod crowd;
 pub mod process;
+pub mod raw;
 pub mod servers;
 pub mod services;
 pub mod shared;
