@@ -71,6 +71,9 @@ impl Driver {
                 return Ok(now);
             }
             let gids = self.redis.claim_trans(partition, now, self.lease_until_ms(), each).await?;
+            if !gids.is_empty() {
+                crate::crash::point("trans.after_claim");
+            }
             if gids.len() == each {
                 next_ms = now; // there is more where these came from
             }

@@ -118,7 +118,7 @@ impl Work<'_> {
                     apply_move(&mut self.global, to, reason.as_deref(), now_ms());
                     let due = if to.is_final() { Due::Never } else { Due::Leased(driver.lease_until_ms()) };
                     crate::crash::point("trans.before_save");
-                    self.write(due).await?;
+                    self.save(due).await?;
                     crate::crash::point("trans.after_save");
                 }
                 Step::Wait { until_ms } => {
@@ -173,7 +173,15 @@ impl Work<'_> {
         }
     }
 
+    /// Writes how far it is; the status stays.
     async fn write(&mut self, due: Due) -> Result<(), Stop> {
+        crate::crash::point("trans.before_note");
+        self.save(due).await?;
+        crate::crash::point("trans.after_note");
+        Ok(())
+    }
+
+    async fn save(&mut self, due: Due) -> Result<(), Stop> {
         let remembered = self.global.ahead;
         self.global.ahead |= matches!(due, Due::Leased(_)) && self.runs_ahead();
         let saved = self.driver.redis.save_trans(&self.global, self.status, self.version, self.has_rows, due).await;

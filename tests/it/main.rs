@@ -15,4 +15,5 @@ mod redis_faults;
 mod stock;
 mod support;
 mod tidy;
+mod trans_faults;
 mod two_nodes;

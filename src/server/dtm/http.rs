@@ -102,6 +102,7 @@ async fn reset_cron(app: &App, query: &str) -> Answer {
     let limit = limit(query)?;
     let now = now_ms();
     let (count, more) = app.driver.redis.reset_due(now, now.saturating_add(timeout_ms), limit).await?;
+    crate::crash::point("trans.after_reset");
     if count > 0 {
         app.driver.due_at(now);
     }
