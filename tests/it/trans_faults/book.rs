@@ -45,6 +45,8 @@ struct Inner {
     seed: u64,
     /// Calls of `slow` branches wait for it.
     hold: tokio::sync::watch::Sender<bool>,
+    /// How long a flaky branch takes now and then.
+    nap: Duration,
 }
 
 #[derive(Clone)]
@@ -62,11 +64,11 @@ pub enum Word {
 }
 
 impl Book {
-    pub async fn open(target: Target, seed: u64) -> Self {
+    pub async fn open(target: Target, seed: u64, nap: Duration) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let hold = tokio::sync::watch::Sender::new(false);
-        let book = Self { inner: Arc::new(Inner { pages: Mutex::default(), target, seed, hold }), base };
+        let book = Self { inner: Arc::new(Inner { pages: Mutex::default(), target, seed, hold, nap }), base };
         let router = Router::new().fallback(answer).with_state(book.clone());
         tokio::spawn(async move {
             use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -218,7 +220,8 @@ async fn answer(State(book): State<Book>, uri: Uri) -> Response {
         Some(word) => (word, true),
         None => (path, false),
     };
-    if word == "slow" {
+    let word_in_url = word;
+    if word_in_url == "slow" {
         let mut hold = book.inner.hold.subscribe();
         let _ = hold.wait_for(|released| *released).await.map(|_| ());
     }
@@ -227,8 +230,12 @@ async fn answer(State(book): State<Book>, uri: Uri) -> Response {
         let status = if word == Word::Yes { StatusCode::OK } else { StatusCode::CONFLICT };
         return status.into_response();
     }
+    if word_in_url == "never" {
+        book.act(&gid, &branch_id, &op, Word::Yes);
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
     if flaky && let Some(trouble) = trouble(&book, &name, earlier) {
-        return make_trouble(trouble, || book.act(&gid, &branch_id, &op, word)).await;
+        return make_trouble(trouble, book.inner.nap, || book.act(&gid, &branch_id, &op, word)).await;
     }
     match book.act(&gid, &branch_id, &op, word) {
         true => StatusCode::OK.into_response(),
@@ -248,7 +255,7 @@ fn trouble(book: &Book, name: &str, earlier: usize) -> Option<u8> {
     (earlier == 0 || dice >= 128).then_some(dice)
 }
 
-async fn make_trouble(dice: u8, act: impl Fn() -> bool) -> Response {
+async fn make_trouble(dice: u8, nap: Duration, act: impl Fn() -> bool) -> Response {
     match dice % 5 {
         0 => (StatusCode::INTERNAL_SERVER_ERROR, "before").into_response(),
         1 => {
@@ -263,7 +270,7 @@ async fn make_trouble(dice: u8, act: impl Fn() -> bool) -> Response {
             Body::from_stream(broken).into_response()
         }
         _ => {
-            tokio::time::sleep(Duration::from_millis(40)).await;
+            tokio::time::sleep(nap).await;
             act();
             (StatusCode::SERVICE_UNAVAILABLE, "").into_response()
         }

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub const STEPS: usize = 3;
 /// Seconds after which an undecided transaction of a client that went away is given up.
 const FORGOTTEN_AFTER_S: u64 = 1;
+/// And a saga that gets nowhere.
+pub const LATE_AFTER_S: u64 = 1;
 /// And one whose client is there: longer than any story.
 const DECIDED_WITHIN_S: u64 = 600;
 
@@ -36,6 +38,8 @@ pub enum End {
     Away,
     /// The same, and the check-back of a message says no.
     AwayNo,
+    /// The second step of a saga is done, but never says so; the saga's own time runs out.
+    Late,
 }
 
 /// One way of one transaction.
@@ -54,6 +58,7 @@ impl fmt::Display for Flow {
             End::No(step) => format!("no{step}"),
             End::Away => "away".to_owned(),
             End::AwayNo => "awayno".to_owned(),
+            End::Late => "late".to_owned(),
         };
         let flaky = if self.flaky { "-flaky" } else { "" };
         write!(f, "{}-{end}{flaky}", format!("{:?}", self.mode).to_lowercase())
@@ -66,10 +71,11 @@ impl Flow {
         let mut all = Vec::new();
         for mode in MODES {
             let no = (0..if mode == Mode::Msg { 1 } else { STEPS }).map(End::No);
-            let ends = no.chain([End::Yes, End::Away, End::AwayNo]);
+            let ends = no.chain([End::Yes, End::Away, End::AwayNo, End::Late]);
             for end in ends.filter(|end| match end {
                 End::Away => !matches!(mode, Mode::Saga | Mode::Concurrent),
                 End::AwayNo => mode == Mode::Msg,
+                End::Late => matches!(mode, Mode::Saga | Mode::Concurrent),
                 End::Yes | End::No(_) => true,
             }) {
                 all.extend([false, true].map(|flaky| Flow { mode, end, flaky }));
@@ -103,7 +109,7 @@ impl Flow {
     fn succeeds(self) -> bool {
         match (self.mode, self.end) {
             (_, End::Yes) => true,
-            (_, End::No(_) | End::AwayNo) => false,
+            (_, End::No(_) | End::AwayNo | End::Late) => false,
             (Mode::Msg | Mode::Workflow, End::Away) => true,
             (_, End::Away) => false,
         }
@@ -117,7 +123,8 @@ impl Flow {
         let steps: Vec<Value> = (0..STEPS)
             .map(|step| {
                 let url = book.branch(self.word(step), self.flaky);
-                json!({ "action": url, "compensate": url })
+                let action = if (self.end, step) == (End::Late, 1) { book.url("/never") } else { url.clone() };
+                json!({ "action": action, "compensate": url })
             })
             .collect();
         let payloads: Vec<String> = (0..STEPS).map(|step| format!("{{\"step\":{step}}}")).collect();
@@ -130,7 +137,7 @@ impl Flow {
             }
             Mode::Saga | Mode::Concurrent => {
                 (body["steps"], body["payloads"]) = (json!(steps), json!(payloads));
-                body["timeout_to_fail"] = json!(0);
+                body["timeout_to_fail"] = json!(if self.end == End::Late { LATE_AFTER_S } else { 0 });
                 if self.mode == Mode::Concurrent {
                     body["custom_data"] = json!(r#"{"concurrent":true,"orders":{"2":[1]}}"#);
                 }
@@ -153,7 +160,7 @@ impl Flow {
                 match self.end {
                     End::Yes => drop(target.post("submit", &body).await),
                     End::No(_) => drop(target.post("abort", &body).await),
-                    End::Away | End::AwayNo => {}
+                    End::Away | End::AwayNo | End::Late => {}
                 }
             }
             Mode::Saga | Mode::Concurrent => drop(target.post("submit", &body).await),

@@ -3,6 +3,7 @@
 
 mod book;
 mod flow;
+mod nodes;
 mod points;
 mod random;
 mod target;

@@ -1,7 +1,7 @@
 //! kill -9 between any two steps, in every mode, whichever way it ends.
 
 use super::book::Book;
-use super::flow::{End, Flow, Mode};
+use super::flow::{End, Flow, LATE_AFTER_S, Mode};
 use super::target::Target;
 use crate::support::app::{App, AppOptions, Http};
 use crate::support::process::free_port;
@@ -38,6 +38,7 @@ fn points(flow: Flow) -> Vec<(&'static str, u32)> {
         (Mode::Msg, End::No(_)) | (Mode::Workflow, End::Yes | End::No(_)) => 0,
         (Mode::Msg, End::AwayNo) | (Mode::Workflow, _) => 1,
         (Mode::Tcc | Mode::Xa, End::No(step)) => step as u32 + 1,
+        (_, End::Late) => 2,
         (Mode::Saga, End::No(step)) => 2 * (step as u32 + 1),
         _ => 3,
     };
@@ -46,12 +47,12 @@ fn points(flow: Flow) -> Vec<(&'static str, u32)> {
         if called > 1 {
             points.push(("call", called));
         }
-        if flaky && mode != Mode::Workflow && end != End::AwayNo {
+        if (flaky || end == End::Late) && mode != Mode::Workflow && end != End::AwayNo {
             points.push(("note", 1));
         }
         let saves = match (mode, end) {
             (Mode::Workflow, _) => 0,
-            (Mode::Saga | Mode::Concurrent, End::No(_)) => 2,
+            (Mode::Saga | Mode::Concurrent, End::No(_) | End::Late) => 2,
             (Mode::Tcc | Mode::Xa | Mode::Msg, End::Away) => 2,
             _ => 1,
         };
@@ -67,6 +68,7 @@ fn cases() -> Vec<(Flow, String)> {
     let mut cases = Vec::new();
     // A refusal in the middle has a step before it and one after it; the others are for the random kills.
     let all = Flow::all().into_iter().filter(|flow| flow.mode == Mode::Msg || !matches!(flow.end, End::No(0 | 2)));
+
     for flow in all {
         for (step, pass) in points(flow) {
             if flow.flaky && ["create", "append", "replace", "claim"].contains(&step) {
@@ -130,7 +132,7 @@ impl Place {
     async fn open() -> Self {
         let redis = Redis::start(RedisVersion::V7, &["--appendonly", "no"]).await;
         let target = Target::default();
-        let book = Book::open(target.clone(), 1).await;
+        let book = Book::open(target.clone(), 1, Duration::from_millis(40)).await;
         let port = free_port();
         let app = App::start(options(&redis, port)).await;
         target.set(&[Http::new(format!("http://127.0.0.1:{port}"))]);
@@ -149,6 +151,10 @@ impl Place {
         let status =
             status.unwrap_or_else(|_| panic!("{flow} never came to {point}: {:#?}", self.book.branches_of(&gid)));
         assert_eq!(status.signal(), Some(SIGABRT), "{flow} at {point}: {status}");
+        if flow.end == End::Late {
+            // Its time runs out while nobody is there: it must be undone without a look at how far it was.
+            tokio::time::sleep(Duration::from_secs(LATE_AFTER_S)).await;
+        }
         self.app.restart(AppOptions::without_crash).await;
         client.await.unwrap_or_else(|error| panic!("{flow} at {point}: {error}"));
         let calls = flow.check(&gid, &self.book, &self.target, END_WAIT_MAX).await;

@@ -31,7 +31,7 @@ async fn kills_at_any_moment_leave_nothing_half_done() {
     let ports = [free_port(), free_port()];
     let target = Target::default();
     target.set(&ports.map(|port| Http::new(format!("http://127.0.0.1:{port}"))));
-    let book = Book::open(target.clone(), seed).await;
+    let book = Book::open(target.clone(), seed, Duration::from_millis(40)).await;
     let options = |port| {
         let options = AppOptions::default().quick_trans().redis(&redis.url()).on_port(port);
         options.setting("redis.rewrite_after_load", "never").setting("trans.lease_ms", 300)
