@@ -1,17 +1,15 @@
 //! Reading a body within its bounds of size and time.
 
-use super::{Failed, json};
+use super::{BODY_BYTES_MAX, Failed, json};
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use std::time::Duration;
 
-/// Longest body: steps with their payloads, 256 at most.
-pub const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A body that is too long is read and thrown away up to here: whoever is still sending does not read an answer, and a
 /// connection that just closes looks like a server that is down.
-const DISCARDED_MAX: usize = 8 * BYTES_MAX;
+const DISCARDED_MAX: usize = 8 * BODY_BYTES_MAX;
 
 /// The body, or the answer to a bad one. One that trickles in holds a connection as well as a head does: both get
 /// `within`.
@@ -19,7 +17,7 @@ pub async fn read(body: Body, within: Duration) -> Result<Bytes, Response> {
     match tokio::time::timeout(within, collect(body)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
-            let text = format!("body: may have {BYTES_MAX} bytes at most; nothing was taken");
+            let text = format!("body: may have {BODY_BYTES_MAX} bytes at most; nothing was taken");
             Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, &text))
         }
         Ok(Err(error)) => Err(refuse(StatusCode::BAD_REQUEST, &format!("body: broke off: {error}; nothing was taken"))),
@@ -45,7 +43,7 @@ async fn collect(mut body: Body) -> Result<Option<Bytes>, axum::Error> {
         if length > DISCARDED_MAX {
             return Ok(None);
         }
-        if length > BYTES_MAX {
+        if length > BODY_BYTES_MAX {
             (first, whole) = Default::default();
         } else if first.is_empty() && whole.is_empty() {
             first = data; // mostly the only one
@@ -56,7 +54,7 @@ async fn collect(mut body: Body) -> Result<Option<Bytes>, axum::Error> {
             whole.extend_from_slice(&data);
         }
     }
-    match length > BYTES_MAX {
+    match length > BODY_BYTES_MAX {
         true => Ok(None),
         false if whole.is_empty() => Ok(Some(first)),
         false => Ok(Some(whole.into())),

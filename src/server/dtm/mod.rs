@@ -22,6 +22,9 @@ use operations::Refused;
 use serde::Serialize;
 use std::sync::Arc;
 
+/// Longest body: steps with their payloads, 256 at most.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Everything below `/api/`.
 pub async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
