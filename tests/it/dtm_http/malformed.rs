@@ -1,4 +1,4 @@
-//! Rubbish on every route of every door: an answer that names what is wrong, nothing written, and the server lives.
+//! Rubbish on every route of the doors that speak JSON: an answer that names what is wrong, nothing written, and the server lives.
 //!
 //! A door is a row in [`DOORS`]: how a body travels, and how a refusal looks. [`CALLS`] are the calls with a body, each
 //! with one that is good; [`wrongs`] are all the ways to spoil it, field by field.
@@ -57,7 +57,7 @@ const DOORS: [Door; 2] = [
 const URL: &str = "http://127.0.0.1:9/x";
 
 /// Calls with a body, each with a good one. `there` is a prepared tcc, `flow` a prepared workflow.
-fn calls() -> Vec<(&'static str, Value)> {
+pub(super) fn calls() -> Vec<(&'static str, Value)> {
     let options = json!({ "wait_result": false, "timeout_to_fail": 600, "request_timeout": 1, "retry_interval": 10,
         "retry_limit": 1, "branch_headers": { "x-a": "b" }, "concurrent": false, "protocol": "http",
         "custom_data": "", "query_prepared": URL, "rollback_reason": "", "req_extra": { "status": "succeed" } });
@@ -109,7 +109,7 @@ fn wrong_types(good: &Value) -> Vec<String> {
 }
 
 /// Values of the right type that are wrong all the same.
-fn wrong_values(call: &str, trans_type: &str, field: &str) -> Vec<Value> {
+pub(super) fn wrong_values(call: &str, trans_type: &str, field: &str) -> Vec<Value> {
     let long = |length: usize| "x".repeat(length);
     let has_steps = trans_type == "msg" || trans_type == "saga";
     let texts = |texts: &[&str]| texts.iter().map(|text| json!(text)).collect::<Vec<_>>();
@@ -179,7 +179,7 @@ fn wrong_values(call: &str, trans_type: &str, field: &str) -> Vec<Value> {
 }
 
 /// How a field may be called in the message: `payloads` are counted against `steps`, and say so.
-fn names(field: &str) -> &[&str] {
+pub(super) fn names(field: &str) -> &[&str] {
     match field {
         "steps" => &["steps", "payloads", "action", "url"],
         "custom_data" => &["custom_data", "orders", "delay", "concurrent", "name"],
@@ -210,7 +210,7 @@ fn wrongs(call: &str, good: &Value) -> Vec<(String, String)> {
     wrongs
 }
 
-struct Sender {
+pub(super) struct Sender {
     base: String,
     client: Client<HttpConnector, Full<Bytes>>,
 }
@@ -234,12 +234,12 @@ impl Sender {
     }
 }
 
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(300)]
 }
 
 /// Everything that Redis holds, but for times: nothing refused may change it.
-async fn keys(app: &App) -> Vec<String> {
+pub(super) async fn keys(app: &App) -> Vec<String> {
     let client = redis::Client::open(app.redis_url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
@@ -252,7 +252,7 @@ async fn keys(app: &App) -> Vec<String> {
     all
 }
 
-async fn begin() -> (App, Sender) {
+pub(super) async fn begin() -> (App, Sender) {
     let (app, _) = start().await;
     let sender = Sender::new(&app);
     let tcc = json!({ "gid": "there", "trans_type": "tcc", "timeout_to_fail": 600 }).to_string();

@@ -3,6 +3,7 @@
 mod administration;
 mod faults;
 mod malformed;
+mod malformed_grpc;
 mod message;
 mod saga;
 mod two_phase;

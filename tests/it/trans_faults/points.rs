@@ -3,7 +3,7 @@
 use super::book::Book;
 use super::flow::{End, Flow, LATE_AFTER_S, Mode};
 use super::target::Target;
-use crate::support::app::{App, AppOptions, Http};
+use crate::support::app::{App, AppOptions, Http, eventually};
 use crate::support::process::free_port;
 use crate::support::servers::{Redis, RedisVersion};
 use futures_util::StreamExt;
@@ -173,4 +173,39 @@ impl Place {
         assert_eq!(due, [""; 0], "somebody is still to look at these");
         self.ended.len()
     }
+}
+
+/// An operator hurries what waits, and the node dies over it: what was hurried is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_while_timers_are_reset_loses_no_timer() {
+    let mut place = Place::open().await;
+    let flow = Flow { mode: Mode::Saga, end: End::Yes, flaky: true };
+    let patient = |options: AppOptions| {
+        options.setting("trans.retry_interval_ms", 300_000).setting("trans.retry_max_ms", 300_000)
+    };
+    place.app.restart(|options| patient(options).crash_at("trans.after_reset")).await;
+    let waits = async |place: &Place| {
+        let answer = place.app.get("/api/dtmsvr/query?gid=reset").await.json;
+        answer["transaction"]["next_cron_interval"].as_u64().is_some_and(|seconds| seconds >= 300)
+            && place.book.calls("reset") > 0
+    };
+    flow.play("reset", &place.book, &place.target).await;
+    eventually("its first call fails and it waits", END_WAIT_MAX, || async { waits(&place).await }).await;
+    // The wait is written a moment after the call: until then there is nothing to hurry, and nobody dies.
+    let http = place.app.http();
+    let died = || async {
+        http.ask(http::Method::GET, "/api/dtmsvr/resetCronTime?timeout=100&limit=10", &[], None).await.is_err()
+    };
+    eventually("it dies", END_WAIT_MAX, died).await;
+    let status = place.app.wait_for_end(END_WAIT_MAX).await;
+    assert_eq!(status.signal(), Some(SIGABRT), "{status}");
+    place
+        .app
+        .restart(|options| {
+            options.without_crash().setting("trans.retry_interval_ms", 60).setting("trans.retry_max_ms", 60)
+        })
+        .await;
+    // In minutes it would be called by itself.
+    let called = || async { place.book.calls("reset") > 1 };
+    eventually("it is tried again", END_WAIT_MAX, called).await;
 }
