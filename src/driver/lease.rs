@@ -18,6 +18,8 @@ struct State {
     at: Instant,
     /// How often that came too late. A later renewal brings back nothing that was lost.
     overslept: u64,
+    /// And is late still: said once.
+    late: bool,
 }
 
 /// A moment at which a lease was certainly held.
@@ -29,7 +31,7 @@ pub struct Sure {
 
 impl Kept {
     pub fn new(lease: Duration, now: Instant) -> Self {
-        Self { lease, state: Mutex::new(State { at: now, overslept: 0 }) }
+        Self { lease, state: Mutex::new(State { at: now, overslept: 0, late: false }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -53,6 +55,9 @@ impl Kept {
         let mut state = self.state();
         if now.saturating_duration_since(state.at) >= self.lease {
             state.overslept += 1;
+            if std::mem::replace(&mut state.late, true) {
+                return;
+            }
             tracing::warn!(
                 "the leases of global transactions were not renewed in time; others may have taken them over"
             );
@@ -61,7 +66,8 @@ impl Kept {
 
     /// All leases were renewed, by a command sent after `at`.
     pub fn renewed(&self, at: Instant) {
-        self.state().at = at;
+        let mut state = self.state();
+        (state.at, state.late) = (at, false);
     }
 }
 

@@ -89,7 +89,7 @@ fn text_map(value: &Value) -> HashMap<String, String> {
 fn message(call: &str, body: &Value) -> Option<(&'static str, Vec<u8>)> {
     if call.starts_with("register") {
         let mut data = text_map(body);
-        ["gid", "trans_type", "branch_id", "data"].map(|name| data.remove(name));
+        data.retain(|name, _| !["gid", "trans_type", "branch_id", "data"].contains(&name.as_str()));
         let request = DtmBranchRequest {
             gid: text(&body["gid"]),
             trans_type: text(&body["trans_type"]),

@@ -55,13 +55,17 @@ async fn kills_at_any_moment_leave_nothing_half_done() {
     });
     for kill in 0..kills {
         tokio::time::sleep(Duration::from_millis(random.u64(20..400))).await;
-        // Now and then both are away.
+        // Now and then both are away, or one is told to stop.
         if kill % 5 == 4 {
             apps.iter_mut().for_each(App::kill9);
             apps[1].restart(|options| options).await;
             apps[0].restart(|options| options).await;
         } else {
-            apps[random.usize(..2)].restart(|options| options).await;
+            let app = &mut apps[random.usize(..2)];
+            if kill % 5 == 2 {
+                assert!(app.terminate().await.success(), "told to stop, it ends well");
+            }
+            app.restart(|options| options).await;
         }
     }
     clients.await.expect("every client comes to its end");
