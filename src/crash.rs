@@ -17,9 +17,24 @@ pub const POINTS: [&str; 9] = [
     "drain.after_forget",
 ];
 
-/// The points of a global transaction, in the order it passes them.
-pub const TRANS_POINTS: [&str; 5] =
-    ["trans.after_create", "trans.before_call", "trans.after_call", "trans.before_save", "trans.after_save"];
+/// The points of a global transaction: those of the calls on it, then those of whoever drives it. A `note` is what a
+/// pass writes without a change of status: how far it is, when to try again. A `save` is a change of status.
+pub const TRANS_POINTS: [&str; 14] = [
+    "trans.before_create",
+    "trans.after_create",
+    "trans.before_append",
+    "trans.after_append",
+    "trans.before_replace",
+    "trans.after_replace",
+    "trans.after_claim",
+    "trans.before_call",
+    "trans.after_call",
+    "trans.before_note",
+    "trans.after_note",
+    "trans.before_save",
+    "trans.after_save",
+    "trans.after_reset",
+];
 
 /// Dies here if a test asked for it.
 #[inline(always)]

@@ -70,16 +70,20 @@ impl Driver {
             if self.room.available_permits() == 0 {
                 return Ok(now);
             }
+            let claimed = Instant::now();
             let gids = self.redis.claim_trans(partition, now, self.lease_until_ms(), each).await?;
+            if !gids.is_empty() {
+                crate::crash::point("trans.after_claim");
+            }
             if gids.len() == each {
                 next_ms = now; // there is more where these came from
             }
-            self.take_on(gids).await?;
+            self.take_on(gids, claimed).await?;
         }
         Ok(next_ms)
     }
 
-    async fn take_on(self: &Arc<Self>, gids: Vec<String>) -> Result<(), Error> {
+    async fn take_on(self: &Arc<Self>, gids: Vec<String>, claimed: Instant) -> Result<(), Error> {
         let loaded = self.redis.load_all_trans(&gids).await?;
         let now = now_ms();
         for (gid, loaded) in gids.into_iter().zip(loaded) {
@@ -99,8 +103,10 @@ impl Driver {
             }
             // The due index has the say: an operator moves it alone. Delays and times to decide are kept all the same.
             loaded.global.next_cron_ms = loaded.global.next_cron_ms.min(now);
-            // The lease is held already, so a place is waited for.
-            let Ok(room) = self.room.clone().acquire_owned().await else { return Ok(()) };
+            // The lease is held already, so a place is waited for; but nobody renews it meanwhile. What gets no place
+            // in time is claimed anew when the lease is over.
+            let room = tokio::time::timeout_at(claimed + self.settings.lease / 4, self.room.clone().acquire_owned());
+            let Ok(Ok(room)) = room.await else { return Ok(()) };
             metrics::counter!("rushline_transactions_claimed_total").increment(1);
             self.start(loaded, room);
         }
@@ -145,6 +151,8 @@ impl Driver {
         let every = self.settings.lease / 3;
         loop {
             tokio::time::sleep(every).await;
+            let now = std::time::Instant::now();
+            self.kept.look(now);
             let old: Vec<TransGid> = self
                 .running()
                 .iter()
@@ -152,10 +160,12 @@ impl Driver {
                 .map(|(gid, _)| gid.clone())
                 .collect();
             if old.is_empty() {
+                self.kept.renewed(now);
                 continue;
             }
-            if let Err(error) = self.redis.move_due(&old, Due::Leased(self.lease_until_ms())).await {
-                tracing::debug!(%error, "leases are not renewed");
+            match self.redis.move_due(&old, Due::Leased(self.lease_until_ms())).await {
+                Ok(()) => self.kept.renewed(now),
+                Err(error) => tracing::debug!(%error, "leases are not renewed"),
             }
         }
     }

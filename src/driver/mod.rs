@@ -10,6 +10,7 @@
 //! The version of the record is the fence: who hears STALE lets go.
 
 mod claim;
+mod lease;
 mod pass;
 
 use crate::branch::Caller;
@@ -18,6 +19,7 @@ use crate::store;
 use crate::store::redis::Redis;
 use crate::store::trans_form::Loaded;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -78,6 +80,7 @@ pub struct Driver {
     /// When the claim loop wakes next, ms.
     planned_ms: AtomicU64,
     phase: watch::Sender<Phase>,
+    kept: lease::Kept,
 }
 
 async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
@@ -101,6 +104,7 @@ impl Driver {
             wake: Notify::new(),
             planned_ms: AtomicU64::new(0),
             phase: watch::Sender::new(Phase::Running),
+            kept: lease::Kept::new(settings.lease, Instant::now()),
             settings,
         })
     }
@@ -133,10 +137,11 @@ impl Driver {
     pub fn start(self: &Arc<Self>, loaded: Loaded, room: OwnedSemaphorePermit) -> Told {
         let (tell, told) = watch::channel(None);
         let driver = self.clone();
+        let sure = self.kept.sure(Instant::now());
         tokio::spawn(async move {
             let gid = loaded.global.gid.clone();
             driver.enter(&gid, &tell).await;
-            let ended = pass::run(&driver, loaded).await;
+            let ended = pass::run(&driver, loaded, sure).await;
             driver.running().remove(&gid);
             tell.send_replace(Some(ended));
             drop(room);
@@ -147,14 +152,16 @@ impl Driver {
     /// Waits until no earlier pass of this node works on it: its next write is refused, so it ends soon.
     async fn enter(&self, gid: &TransGid, tell: &watch::Sender<Option<Ended>>) {
         loop {
-            let mut earlier = match self.running().get(gid) {
-                None => break,
-                Some(run) => run.told.clone(),
+            let mut earlier = match self.running().entry(gid.clone()) {
+                Entry::Vacant(place) => {
+                    place.insert(Run { told: tell.subscribe(), since: Instant::now() });
+                    return;
+                }
+                Entry::Occupied(run) => run.get().told.clone(),
             };
             let _ = earlier.wait_for(Option::is_some).await;
             tokio::task::yield_now().await;
         }
-        self.running().insert(gid.clone(), Run { told: tell.subscribe(), since: Instant::now() });
     }
 
     /// The pass that this node makes at it now, if any.

@@ -4,6 +4,7 @@
 //! decision before anything is done because of it, the note that a saga runs ahead of its record, and every second of
 //! a long pass what has come in.
 
+use super::lease::Sure;
 use super::{Driver, Ended, Phase, now_ms};
 use crate::branch::Context;
 use crate::domain::trans::drive::waited;
@@ -39,10 +40,12 @@ struct Work<'a> {
     /// Results have come in that are not written.
     unwritten: bool,
     written_at: Instant,
+    /// When it was certain that nobody else works on it.
+    sure: Sure,
 }
 
 /// Works on it until there is nothing to do now.
-pub async fn run(driver: &Arc<Driver>, loaded: Loaded) -> Ended {
+pub async fn run(driver: &Arc<Driver>, loaded: Loaded, sure: Sure) -> Ended {
     let work = Work {
         driver,
         status: loaded.global.status,
@@ -52,6 +55,7 @@ pub async fn run(driver: &Arc<Driver>, loaded: Loaded) -> Ended {
         has_rows: loaded.has_rows,
         unwritten: false,
         written_at: Instant::now(),
+        sure,
     };
     match work.go().await {
         Ok(ended) => ended,
@@ -74,7 +78,8 @@ impl Work<'_> {
         loop {
             match next_step(&self.global, &mut pass, now_ms(), &limits) {
                 Step::Call(specs) => {
-                    if self.must_tell_ahead() {
+                    // A lease that may have run out: STALE says if it has, before anybody is called.
+                    if self.must_tell_ahead() || driver.kept.is_in_doubt(&self.sure, std::time::Instant::now()) {
                         self.write(Due::Leased(driver.lease_until_ms())).await?;
                     }
                     for spec in specs {
@@ -118,7 +123,7 @@ impl Work<'_> {
                     apply_move(&mut self.global, to, reason.as_deref(), now_ms());
                     let due = if to.is_final() { Due::Never } else { Due::Leased(driver.lease_until_ms()) };
                     crate::crash::point("trans.before_save");
-                    self.write(due).await?;
+                    self.save(due).await?;
                     crate::crash::point("trans.after_save");
                 }
                 Step::Wait { until_ms } => {
@@ -173,15 +178,24 @@ impl Work<'_> {
         }
     }
 
+    /// Writes how far it is; the status stays.
     async fn write(&mut self, due: Due) -> Result<(), Stop> {
+        crate::crash::point("trans.before_note");
+        self.save(due).await?;
+        crate::crash::point("trans.after_note");
+        Ok(())
+    }
+
+    async fn save(&mut self, due: Due) -> Result<(), Stop> {
         let remembered = self.global.ahead;
         self.global.ahead |= matches!(due, Due::Leased(_)) && self.runs_ahead();
+        let sure = self.driver.kept.sure(std::time::Instant::now());
         let saved = self.driver.redis.save_trans(&self.global, self.status, self.version, self.has_rows, due).await;
         self.says_ahead = self.global.ahead;
         self.global.ahead = remembered;
         match saved {
             Ok(Saved::Saved(version)) => {
-                self.version = version;
+                (self.version, self.sure) = (version, sure);
                 self.status = self.global.status;
                 self.unwritten = false;
                 self.written_at = Instant::now();

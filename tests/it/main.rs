@@ -16,4 +16,7 @@ mod redis_faults;
 mod stock;
 mod support;
 mod tidy;
+mod trans_decoders;
+mod trans_faults;
+mod trans_store;
 mod two_nodes;

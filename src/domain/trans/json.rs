@@ -5,6 +5,9 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
+/// Longest part of a key that is said again in a refusal.
+const KEY_BYTES_SHOWN: usize = 64;
+
 /// Deepest nesting of the bodies read here is 3; serde_json itself stops at 128.
 pub(super) struct Fields(HashMap<String, Value>);
 
@@ -79,7 +82,10 @@ impl Fields {
 pub(super) fn text_map(field: &'static str, value: Value) -> Result<BTreeMap<String, String>, Invalid> {
     match value {
         Value::Null => Ok(BTreeMap::new()),
-        Value::Object(map) => map.into_iter().map(|(key, value)| Ok((key, text(field, value)?))).collect(),
+        Value::Object(map) => {
+            let text = |(key, value): (String, Value)| text_at(field, &key, value).map(|text| (key, text));
+            map.into_iter().map(text).collect()
+        }
         other => Err(Invalid::new(field, format!("must be an object of strings, not {}", kind(&other)))),
     }
 }
@@ -89,6 +95,18 @@ pub(super) fn text(field: &'static str, value: Value) -> Result<String, Invalid>
         Value::Null => Ok(String::new()),
         Value::String(text) => Ok(text),
         other => Err(Invalid::new(field, format!("must be a string, not {}", kind(&other)))),
+    }
+}
+
+/// The text at `key` of the object `field`.
+fn text_at(field: &'static str, key: &str, value: Value) -> Result<String, Invalid> {
+    match value {
+        Value::Null => Ok(String::new()),
+        Value::String(text) => Ok(text),
+        other => {
+            let key = super::check::cut(key, KEY_BYTES_SHOWN);
+            Err(Invalid::new(field, format!("must have a string at {key:?}, not {}", kind(&other))))
+        }
     }
 }
 

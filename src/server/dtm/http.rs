@@ -103,6 +103,7 @@ async fn reset_cron(app: &App, query: &str) -> Answer {
     let now = now_ms();
     let (count, more) = app.driver.redis.reset_due(now, now.saturating_add(timeout_ms), limit).await?;
     if count > 0 {
+        crate::crash::point("trans.after_reset");
         app.driver.due_at(now);
     }
     Ok(json(StatusCode::OK, &json!({ "has_remaining": more, "succeed_count": count })))

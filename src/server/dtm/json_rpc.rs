@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
+/// Longest part of a bad request that is said again; dtm says all of it.
+const SHOWN_BYTES_MAX: usize = 1024;
+
 const PARSE_ERROR: i64 = -32700;
 const INVALID_REQUEST: i64 = -32600;
 const METHOD_NOT_FOUND: i64 = -32601;
@@ -60,7 +63,9 @@ pub async fn answer(app: &App, body: &[u8]) -> Response {
     let id = request.id.as_deref().unwrap_or_default();
     if id.is_empty() || request.jsonrpc.as_deref() != Some("2.0") {
         let text = String::from_utf8_lossy(body);
-        let problem = Problem { code: INVALID_REQUEST, message: format!("Bad json request: {}", text.trim()) };
+        let text = text.trim();
+        let shown = &text[..text.floor_char_boundary(SHOWN_BYTES_MAX)];
+        let problem = Problem { code: INVALID_REQUEST, message: format!("Bad json request: {shown}") };
         return word(StatusCode::OK, id, Err(problem));
     }
     let params = request.params.map_or("{}", RawValue::get).as_bytes();
@@ -71,7 +76,8 @@ pub async fn answer(app: &App, body: &[u8]) -> Response {
         "abort" => abort(app, params).await,
         "registerBranch" => register(app, params).await,
         method => {
-            let problem = Problem { code: METHOD_NOT_FOUND, message: format!("Method not found: {method}") };
+            let shown = &method[..method.floor_char_boundary(SHOWN_BYTES_MAX)];
+            let problem = Problem { code: METHOD_NOT_FOUND, message: format!("Method not found: {shown}") };
             return word(StatusCode::OK, id, Err(problem));
         }
     };

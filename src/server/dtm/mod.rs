@@ -3,6 +3,7 @@
 //! All translate to [`operations`]. Paths, words and statuses are dtm's, also where others would be better: SDKs of
 //! six languages go by them. Where this differs, it is in what is malformed (400 instead of a panic's 500).
 
+mod body;
 mod gid;
 pub mod grpc;
 mod http;
@@ -31,9 +32,9 @@ pub async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
     if path.len() > 1 && path.ends_with('/') {
         return redirect(&head.method, path.trim_end_matches('/'), head.uri.query());
     }
-    let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
-        let text = format!("the body broke off, or has more than {BODY_BYTES_MAX} bytes");
-        return json(StatusCode::PAYLOAD_TOO_LARGE, &Failed { dtm_result: None, message: &text });
+    let body = match body::read(body, app.settings.header_timeout).await {
+        Ok(body) => body,
+        Err(answer) => return answer,
     };
     let query = head.uri.query().unwrap_or_default();
     match path {

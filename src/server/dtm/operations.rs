@@ -158,7 +158,10 @@ pub async fn register_branch(driver: &Arc<Driver>, request: RegisterBranch) -> R
             for branch in &branches {
                 branch::check(protocol, &branch.url)?;
             }
-            match driver.redis.append_branches(&gid, &branches).await? {
+            crate::crash::point("trans.before_append");
+            let appended = driver.redis.append_branches(&gid, &branches).await?;
+            crate::crash::point("trans.after_append");
+            match appended {
                 Appended::Done | Appended::Same => Ok(()),
                 Appended::Conflict => Err(Refusal::UniqueKeyConflict.into()),
                 Appended::NotPrepared | Appended::Gone => Err(Refusal::NotPrepared(gid).into()),
@@ -239,6 +242,7 @@ async fn create(driver: &Arc<Driver>, mut global: Box<Global>, room: &mut Drive)
     let (due, drive) = plan(driver, &global, room);
     // Driven from memory, a saga goes on without writing each result.
     global.ahead = drive && global.trans_type == TransType::Saga;
+    crate::crash::point("trans.before_create");
     match driver.redis.create_trans(&global, due).await? {
         Created::Exists => Ok(Written::Meanwhile(driver.redis.load_trans(&global.gid).await?.map(Box::new))),
         Created::New => {
@@ -257,7 +261,9 @@ async fn replace(
     room: &mut Drive,
 ) -> Result<Written, Refused> {
     let (due, drive) = plan(driver, &global, room);
+    crate::crash::point("trans.before_replace");
     let saved = driver.redis.save_trans(&global, loaded.global.status, loaded.version, loaded.has_rows, due).await?;
+    crate::crash::point("trans.after_replace");
     match saved {
         Saved::Saved(version) => {
             let now = Loaded { global: Global::clone(&global), version, ..loaded };

@@ -4,6 +4,7 @@
 mod administration;
 mod faults;
 mod malformed;
+mod malformed_grpc;
 
 use crate::support::app::{App, AppOptions, Reply};
 use crate::support::services::Service;
