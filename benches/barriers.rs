@@ -5,10 +5,9 @@
 
 // The tests' servers serve here too; what they also have is not used.
 #[allow(dead_code)]
+#[path = "../tests/it/support"]
 mod support {
-    #[path = "../../tests/it/support/process.rs"]
     pub mod process;
-    #[path = "../../tests/it/support/servers.rs"]
     pub mod servers;
 }
 
@@ -16,6 +15,7 @@ use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use mongodb::bson::{Document, doc};
 use rushline::barrier::{BranchBarrier, mongo, redis::TTL, sql};
 use rushline::branch_call::BranchCall;
+use sqlx::{MySqlConnection, PgConnection, SqliteConnection};
 use std::sync::atomic::{AtomicU64, Ordering};
 use support::servers::{MariaDb, Mongod, Postgres, Redis, RedisVersion};
 use tokio::runtime::Runtime;
@@ -32,7 +32,7 @@ fn barrier() -> BranchBarrier {
 }
 
 macro_rules! sql_group {
-    ($criterion:expr, $runtime:expr, $name:literal, $pool:expr) => {{
+    ($criterion:expr, $runtime:expr, $name:literal, $connection:ty, $pool:expr) => {{
         let pool = $pool;
         $runtime.block_on(async {
             sql::create_table(&pool).await.unwrap();
@@ -49,7 +49,9 @@ macro_rules! sql_group {
         });
         group.bench_function("barrier", |bencher| {
             bencher.to_async($runtime).iter(async || {
-                let add = async |transaction: &mut _| Ok(sqlx::query(ADD).execute(transaction).await?.rows_affected());
+                let add = async |transaction: &mut $connection| {
+                    Ok(sqlx::query(ADD).execute(transaction).await?.rows_affected())
+                };
                 barrier().call(&pool, add).await.unwrap();
             });
         });
@@ -68,14 +70,32 @@ fn main() {
     let directory = tempfile::tempdir().unwrap();
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(directory.path().join("bench.db"));
     let options = options.create_if_missing(true).journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
-    sql_group!(criterion, runtime, "sqlite", runtime.block_on(sqlx::SqlitePool::connect_with(options)).unwrap());
+    sql_group!(
+        criterion,
+        runtime,
+        "sqlite",
+        SqliteConnection,
+        runtime.block_on(sqlx::SqlitePool::connect_with(options)).unwrap()
+    );
 
     let server = runtime.block_on(Postgres::start());
-    sql_group!(criterion, runtime, "postgresql", runtime.block_on(sqlx::PgPool::connect(&server.url())).unwrap());
+    sql_group!(
+        criterion,
+        runtime,
+        "postgresql",
+        PgConnection,
+        runtime.block_on(sqlx::PgPool::connect(&server.url())).unwrap()
+    );
     drop(server);
 
     let server = runtime.block_on(MariaDb::start());
-    sql_group!(criterion, runtime, "mariadb", runtime.block_on(sqlx::MySqlPool::connect(&server.url())).unwrap());
+    sql_group!(
+        criterion,
+        runtime,
+        "mariadb",
+        MySqlConnection,
+        runtime.block_on(sqlx::MySqlPool::connect(&server.url())).unwrap()
+    );
     drop(server);
 
     let server = runtime.block_on(Mongod::start());

@@ -1,5 +1,6 @@
 //! Barriers, each story told on PostgreSQL, MariaDB, SQLite, MongoDB and Redis.
 
+mod interop;
 mod races;
 mod sequences;
 mod shop;
@@ -28,7 +29,10 @@ async fn tell_all(shop: &Shop) {
 async fn barriers_in_postgresql() {
     let server = Postgres::start().await;
     let pool = sqlx::PgPool::connect(&server.url()).await.unwrap();
-    tell_all(&Shop::postgres(pool.clone()).await).await;
+    let shop = Shop::postgres(pool.clone()).await;
+    tell_all(&shop).await;
+    let url = format!("{}?sslmode=disable", server.url());
+    interop::go_and_rust_serve_one_branch(&shop, "postgres", &url).await;
     xa::tell_all(&pool).await;
 }
 
@@ -36,7 +40,10 @@ async fn barriers_in_postgresql() {
 async fn barriers_in_mariadb() {
     let server = MariaDb::start().await;
     let pool = sqlx::MySqlPool::connect(&server.url()).await.unwrap();
-    tell_all(&Shop::mariadb(pool.clone()).await).await;
+    let shop = Shop::mariadb(pool.clone()).await;
+    tell_all(&shop).await;
+    let url = server.url().replace("mysql://", "").replace('@', "@tcp(").replace("/rushline", ")/rushline");
+    interop::go_and_rust_serve_one_branch(&shop, "mysql", &url).await;
     xa::tell_all(&pool).await;
     stories::a_gid_that_would_be_cut_is_refused(&pool).await;
 }
@@ -55,7 +62,9 @@ async fn barriers_in_sqlite() {
 async fn barriers_in_mongodb() {
     let server = Mongod::start().await;
     let client = mongodb::Client::with_uri_str(server.url()).await.unwrap();
-    tell_all(&Shop::mongodb(client).await).await;
+    let shop = Shop::mongodb(client).await;
+    tell_all(&shop).await;
+    interop::go_and_rust_serve_one_branch(&shop, "mongo", &server.url()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +73,9 @@ async fn barriers_in_redis() {
         let server = shared::redis(version).await;
         let client = redis::Client::open(server.url()).unwrap();
         let connection = client.get_multiplexed_async_connection().await.unwrap();
-        tell_all(&Shop::Redis(connection.clone())).await;
+        let shop = Shop::Redis(connection.clone());
+        tell_all(&shop).await;
+        interop::go_and_rust_serve_one_branch(&shop, "redis", &server.url()).await;
         stories::a_mark_expires_and_a_text_is_no_amount(connection).await;
     }
 }
