@@ -10,7 +10,7 @@
 //! - feature `barrier-redis`: Redis, see [`redis`].
 //!
 //! Marks are spelled as dtm's own SDKs spell them: services in Rust and in other languages may share one store, and even
-//! one branch. [docs/barriers.md](https://docs.rs/crate/rushline/latest/source/docs/barriers.md) shows tables and keys.
+//! one branch. docs/barriers.md shows tables and keys.
 //! Nothing here knows the coordinator.
 
 #[cfg(feature = "barrier-mongo")]
@@ -40,6 +40,7 @@ const ROLLBACK: &str = "rollback";
 pub struct BranchBarrier {
     call: BranchCall,
     calls: u32,
+    #[cfg(any(feature = "barrier-sql", feature = "barrier-mongo"))]
     table: Option<String>,
 }
 
@@ -57,6 +58,7 @@ pub enum Outcome<T> {
 }
 
 /// A table that cannot be used: its name goes into statements as it is.
+#[cfg(any(feature = "barrier-sql", feature = "barrier-mongo"))]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no name of a table: letters, digits and underscores, and at most one dot, after the schema")]
 pub struct InvalidTable(String);
@@ -64,11 +66,17 @@ pub struct InvalidTable(String);
 impl BranchBarrier {
     /// A barrier for this call. It has done nothing yet.
     pub fn new(call: BranchCall) -> Self {
-        Self { call, calls: 0, table: None }
+        Self {
+            call,
+            calls: 0,
+            #[cfg(any(feature = "barrier-sql", feature = "barrier-mongo"))]
+            table: None,
+        }
     }
 
     /// Another table than dtm's: `barrier` or `schema.barrier`; in MongoDB `database.collection`. All services that serve
     /// the same branches must agree on it.
+    #[cfg(any(feature = "barrier-sql", feature = "barrier-mongo"))]
     pub fn with_table(mut self, table: impl Into<String>) -> Result<Self, InvalidTable> {
         let table = table.into();
         let word = |part: &str| {
@@ -83,7 +91,8 @@ impl BranchBarrier {
         Ok(self)
     }
 
-    pub fn call_identity(&self) -> &BranchCall {
+    /// The call that this is the barrier of.
+    pub fn branch_call(&self) -> &BranchCall {
         &self.call
     }
 
@@ -165,7 +174,7 @@ fn committed(reason: &str) -> Result<(), BranchError> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "barrier-sql", feature = "barrier-mongo")))]
 mod tests {
     use super::*;
 
