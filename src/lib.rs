@@ -12,7 +12,10 @@
 //! - [`config`], [`cli`], [`serve`]: how it is set up and started.
 //! - [`demo`]: a small real order service, for a first look.
 //! - [`branch_call`], [`branch_error`]: what a service that is a branch reads and answers, whatever else it uses.
+//! - `barrier` (features `barrier-sql`, `barrier-mongo`, `barrier-redis`): lets each branch call take effect once.
 
+#[cfg(any(feature = "barrier-redis", feature = "barrier-mongo", feature = "barrier-sql"))]
+pub mod barrier;
 #[cfg(feature = "server")]
 pub mod branch;
 pub mod branch_call;

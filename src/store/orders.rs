@@ -151,6 +151,9 @@ pub fn status_of(code: u8) -> Status {
     }
 }
 
+/// Details, due times, and the time of Redis in seconds and microseconds.
+type TriedReply = (Vec<Option<String>>, Vec<Option<f64>>, (u64, u64));
+
 impl Redis {
     /// Decides a batch, atomically, and waits until it is as durable as `wait` says.
     ///
@@ -384,7 +387,7 @@ impl Redis {
             return Ok(Vec::new());
         }
         let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
-        let (details, due, (seconds, micros)): (Vec<Option<String>>, Vec<Option<f64>>, (u64, u64)) = redis::pipe()
+        let (details, due, (seconds, micros)): TriedReply = redis::pipe()
             .cmd("HMGET")
             .arg(&keys.detail)
             .arg(&names)

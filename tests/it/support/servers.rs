@@ -117,6 +117,8 @@ impl Postgres {
         );
         let port = free_port();
         process.arguments(["-D", &data, "-p", &port.to_string(), "-k", &directory, "-c", "listen_addresses=127.0.0.1"]);
+        // For XA branches; PostgreSQL's own default is none.
+        process.arguments(["-c", "max_prepared_transactions=10"]);
         let mut server = Self { process, port };
         server.restart().await;
         let mut connection = sqlx::PgConnection::connect(&server.url_of("postgres")).await.unwrap();
@@ -186,6 +188,8 @@ impl MariaDb {
             "CREATE DATABASE rushline",
             "CREATE USER rushline IDENTIFIED BY 'pass-word-1'",
             "GRANT ALL ON rushline.* TO rushline",
+            // Where dtm's barriers are.
+            "GRANT ALL ON dtm_barrier.* TO rushline",
             // An anonymous user of this host would be preferred to the one just made.
             "DELETE FROM mysql.global_priv WHERE User = ''",
             "FLUSH PRIVILEGES",
