@@ -8,7 +8,6 @@ use super::{Client, Payload};
 use crate::branch_call::BranchCall;
 use crate::branch_error::BranchError;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use bytes::Bytes;
 use std::time::Duration;
 use tonic::metadata::MetadataMap;
 
@@ -113,7 +112,6 @@ impl BranchIds {
         Ok(format!("{}{:02}", self.parent, self.last))
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -51,7 +51,8 @@ impl Client {
     pub async fn new_gid(&self) -> Result<String, Error> {
         match self.door() {
             Door::Http(base) => {
-                let said: Said = read(self.ask(Method::GET, &join(base, "newGid"), Bytes::new(), self.timeout()).await?)?;
+                let said: Said =
+                    read(self.ask(Method::GET, &join(base, "newGid"), Bytes::new(), self.timeout()).await?)?;
                 Ok(said.gid)
             }
             Door::Grpc(server) => self.grpc_new_gid(server).await,
@@ -220,7 +221,9 @@ fn is_conflict(error: &Error) -> bool {
 /// Where there is nobody to ask, the words must do.
 fn by_text(gid: &str, heard: Error) -> Error {
     match &heard {
-        Error::Refused(text) if text.starts_with("wait result not return success") || text.contains("will be retried") => {
+        Error::Refused(text)
+            if text.starts_with("wait result not return success") || text.contains("will be retried") =>
+        {
             Error::NotFinished { gid: gid.to_owned(), status: "submitted".into() }
         }
         Error::Refused(text) if text.starts_with("current status") => heard,

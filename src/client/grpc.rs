@@ -31,7 +31,8 @@ pub(crate) struct Target<'a> {
 
 impl<'a> Target<'a> {
     pub fn parse(url: &'a str) -> Result<Self, Error> {
-        let wrong = || Error::invalid(format!("`{url}` is no gRPC method; one looks like HOST:PORT/package.Service/Method"));
+        let wrong =
+            || Error::invalid(format!("`{url}` is no gRPC method; one looks like HOST:PORT/package.Service/Method"));
         if url.contains("://") {
             return Err(wrong());
         }

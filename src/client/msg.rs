@@ -112,7 +112,11 @@ impl Msg {
     /// - [`BranchError::Failure`]: it is aborted, and this is [`Error::Failure`].
     /// - any other error may have come after the commit, so `query_prepared` is asked at once: if it says that the local
     ///   part happened, the message is submitted, and the value is `None`.
-    pub async fn do_and_submit<T, F, Fut>(self, query_prepared: impl Into<String>, local: F) -> Result<Done<Option<T>>, Error>
+    pub async fn do_and_submit<T, F, Fut>(
+        self,
+        query_prepared: impl Into<String>,
+        local: F,
+    ) -> Result<Done<Option<T>>, Error>
     where
         F: FnOnce(BranchCall) -> Fut,
         Fut: Future<Output = Result<T, BranchError>>,

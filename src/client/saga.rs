@@ -97,7 +97,8 @@ impl Saga {
             return Err(Error::invalid("an order of steps means something in a concurrent saga only"));
         }
         let count = self.steps.len();
-        if let Some(wrong) = self.orders.iter().flat_map(|(step, after)| after.iter().chain([step])).find(|i| **i >= count)
+        if let Some(wrong) =
+            self.orders.iter().flat_map(|(step, after)| after.iter().chain([step])).find(|i| **i >= count)
         {
             return Err(Error::invalid(format!("an order names step {wrong}; there are {count}, the first is 0")));
         }

@@ -107,12 +107,7 @@ impl Workflows {
     /// Runs a workflow, or goes on with it, or reads its result back: the gid says which.
     ///
     /// [`Error::Failure`]: it is rolled back. [`Error::Interrupted`]: it will be continued by a callback.
-    pub async fn execute(
-        &self,
-        name: &str,
-        gid: impl Into<String>,
-        input: impl Into<Bytes>,
-    ) -> Result<Bytes, Error> {
+    pub async fn execute(&self, name: &str, gid: impl Into<String>, input: impl Into<Bytes>) -> Result<Bytes, Error> {
         let handler = self.handlers.get(name).ok_or_else(|| {
             Error::invalid(format!("there is no workflow `{name}`; register it before anything is executed or resumed"))
         })?;

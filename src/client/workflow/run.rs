@@ -84,7 +84,12 @@ impl Run {
     }
 
     /// Runs one op of a branch, unless it has ended in an earlier run; keeps what it came to, if that is final.
-    pub async fn recorded<Fut>(&self, branch_id: &str, op: &str, work: impl FnOnce() -> Fut) -> Result<Bytes, BranchError>
+    pub async fn recorded<Fut>(
+        &self,
+        branch_id: &str,
+        op: &str,
+        work: impl FnOnce() -> Fut,
+    ) -> Result<Bytes, BranchError>
     where
         Fut: Future<Output = Result<Bytes, BranchError>>,
     {
@@ -138,9 +143,10 @@ pub(super) async fn execute(
         "failed" => return Err(Error::Failure { reason: known.transaction.rollback_reason }),
         _ => {}
     }
-    let progress = known.progresses.into_iter().map(|known| {
-        ((known.branch_id, known.op), Recorded { succeed: known.status == "succeed", data: known.data })
-    });
+    let progress = known
+        .progresses
+        .into_iter()
+        .map(|known| ((known.branch_id, known.op), Recorded { succeed: known.status == "succeed", data: known.data }));
     let run = Arc::new(Run {
         client: client.clone(),
         gid: gid.clone(),
@@ -171,11 +177,12 @@ async fn second_phase(run: &Arc<Run>, op: &'static str) -> Result<(), BranchErro
     for callback in callbacks.into_iter().rev().filter(|callback| callback.op == op) {
         let branch_id = callback.branch_id.clone();
         let step = Step::new(&Workflow { run: run.clone() }, &branch_id, op)?;
-        let done = run.recorded(&branch_id, op, || async move {
+        let id = &branch_id;
+        let done = run.recorded(id, op, || async move {
             match (callback.work)(step).await {
                 Ok(()) => Ok(Bytes::new()),
                 Err(BranchError::Failure(reason)) => {
-                    Err(BranchError::other(format!("{op} of branch {branch_id} refused, which it may not: {reason}")))
+                    Err(BranchError::other(format!("{op} of branch {id} refused, which it may not: {reason}")))
                 }
                 Err(error) => Err(error),
             }
