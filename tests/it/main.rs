@@ -1,6 +1,8 @@
 //! All integration tests in one binary, against real servers only: nothing of Redis or of a database is imitated.
 //! `tests/servers/install.sh` gets the servers; each test starts its own on a free port in a temporary directory.
 
+#[cfg(feature = "client")]
+mod client;
 mod crash;
 mod dtm_http;
 mod durability;
