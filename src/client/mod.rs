@@ -47,6 +47,8 @@
 //! [`Error`] say what may be concluded; [`Error::is_retryable`] if the same call should be made again, with the same gid;
 //! [`Client::query`] tells the truth at any time. A global transaction that was accepted goes on without its client.
 //!
+//! `docs/client.md` has one example of each mode on a page.
+//!
 //! Everything has a time limit ([`Client::with_timeout`], [`Client::with_wait_max`]), nothing is global, nothing panics.
 
 mod answer;
@@ -84,3 +86,8 @@ pub use crate::branch_call::{BranchCall, NoBranchCall, op};
 pub use crate::branch_error::BranchError;
 pub use ::http::{HeaderMap, StatusCode};
 pub use bytes::Bytes;
+
+/// Its examples are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/client.md")]
+struct Guide;

@@ -1,5 +1,6 @@
 //! The Rust client against a real server, with services that answer through it.
 
+mod grpc;
 mod message;
 mod orders;
 mod saga;
@@ -14,6 +15,7 @@ use axum::extract::RawQuery;
 use axum::response::IntoResponse;
 use rushline::client::{Bytes, Client, StatusCode};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -50,15 +52,24 @@ where
     F: Fn(String, Bytes) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = (StatusCode, String)> + Send + 'static,
 {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
     let answer = move |RawQuery(query): RawQuery, body: Bytes| {
         let answered = handler(query.unwrap_or_default(), body);
         async move { answered.await.into_response() }
     };
+    format!("http://{}/", serve_router(Router::new().fallback(answer)).await)
+}
+
+/// `HOST:PORT` where this is answered, HTTP/1 and HTTP/2.
+async fn serve_router(router: Router) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    serve_on(listener, router);
+    address
+}
+
+fn serve_on(listener: tokio::net::TcpListener, router: Router) {
     tokio::spawn(async move {
         use hyper_util::rt::{TokioExecutor, TokioIo};
-        let router = Router::new().fallback(answer);
         while let Ok((stream, _)) = listener.accept().await {
             let service = hyper_util::service::TowerToHyperService::new(router.clone());
             tokio::spawn(async move {
@@ -67,5 +78,4 @@ where
             });
         }
     });
-    url
 }
