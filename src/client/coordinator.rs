@@ -133,7 +133,7 @@ impl Client {
 
     async fn truth(&self, gid: &str, heard: Error) -> Result<Outcome, Error> {
         if matches!(self.door(), Door::Grpc(_)) {
-            return Err(by_text(gid, heard));
+            return by_text(gid, heard);
         }
         let Ok(Some(found)) = self.query(gid).await else { return Err(heard) };
         match found.status.as_str() {
@@ -219,17 +219,16 @@ fn is_conflict(error: &Error) -> bool {
 }
 
 /// Where there is nobody to ask, the words must do.
-fn by_text(gid: &str, heard: Error) -> Error {
-    match &heard {
-        Error::Refused(text)
-            if text.starts_with("wait result not return success") || text.contains("will be retried") =>
-        {
-            Error::NotFinished { gid: gid.to_owned(), status: "submitted".into() }
-        }
-        Error::Refused(text) if text.starts_with("current status") => heard,
-        Error::Refused(text) => Error::Failure { reason: text.clone() },
-        _ => heard,
+fn by_text(gid: &str, heard: Error) -> Result<Outcome, Error> {
+    let Error::Refused(text) = &heard else { return Err(heard) };
+    if text.contains("current status 'succeed'") {
+        return Ok(Outcome::Succeed); // it was over before this submit came
     }
+    let unfinished = ["wait result not return success", "will be retried", "current status 'submitted'"];
+    if unfinished.iter().any(|words| text.contains(words)) {
+        return Err(Error::NotFinished { gid: gid.to_owned(), status: "submitted".into() });
+    }
+    Err(Error::Failure { reason: text.clone() })
 }
 
 fn reason(stored: &str, heard: &Error) -> String {
@@ -251,5 +250,17 @@ mod tests {
         }
         assert!(base("h:36789").is_err());
         assert_eq!(join(&base("http://h/x/api").unwrap(), "submit").as_str(), "http://h/x/api/submit");
+    }
+
+    #[test]
+    fn words_tell_unfinished_from_rolled_back() {
+        let meant = |text: &str| by_text("g", Error::Refused(text.into()));
+        assert_eq!(meant("current status 'succeed', cannot sumbmit. FAILURE").unwrap(), Outcome::Succeed);
+        for text in ["wait result not return success: FAILURE", "unkown result will be retried: away FAILURE"] {
+            assert!(matches!(meant(text), Err(Error::NotFinished { .. })), "{text}");
+        }
+        for text in ["no room FAILURE", "current status 'failed', cannot sumbmit. FAILURE"] {
+            assert!(matches!(meant(text), Err(Error::Failure { .. })), "{text}");
+        }
     }
 }
