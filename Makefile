@@ -31,8 +31,8 @@ lint:
 	@sh .ci/need cargo cc
 	$(CARGO) fmt --all --check
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
-		echo '$(CARGO) clippy --workspace --all-targets --locked -- -D warnings'; \
-		$(CARGO) clippy --workspace --all-targets --locked -- -D warnings; \
+		echo '$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings'; \
+		$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings; \
 	else \
 		echo 'clippy is not installed here (rustup component add clippy); left out'; \
 	fi

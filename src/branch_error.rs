@@ -64,7 +64,14 @@ fn with_word(f: &mut fmt::Formatter<'_>, reason: &str, word: &str) -> fmt::Resul
 
 impl<E: StdError + Send + Sync + 'static> From<E> for BranchError {
     fn from(error: E) -> Self {
-        BranchError::Other(Box::new(error))
+        let error: Box<dyn StdError + Send + Sync> = Box::new(error);
+        // What a gRPC branch said is judged already.
+        #[cfg(feature = "client")]
+        let error = match error.downcast::<tonic::Status>() {
+            Ok(status) => return BranchError::from_status(*status),
+            Err(error) => error,
+        };
+        BranchError::Other(error)
     }
 }
 

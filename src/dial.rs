@@ -37,7 +37,7 @@ where
 }
 
 /// Mozilla's roots, as the Redis and database drivers here use them.
-static TLS: LazyLock<tokio_rustls::TlsConnector> = LazyLock::new(|| {
+pub(crate) static TLS: LazyLock<tokio_rustls::TlsConnector> = LazyLock::new(|| {
     let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

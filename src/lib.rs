@@ -11,6 +11,7 @@
 //! - [`server`]: the doors, HTTP and gRPC; they only translate. [`proto`]: the messages of gRPC.
 //! - [`config`], [`cli`], [`serve`]: how it is set up and started.
 //! - [`demo`]: a small real order service, for a first look.
+//! - `client`: taking part in global transactions and placing orders, from Rust.
 //! - [`branch_call`], [`branch_error`]: what a service that is a branch reads and answers, whatever else it uses.
 //! - `barrier` (features `barrier-sql`, `barrier-mongo`, `barrier-redis`): lets each branch call take effect once.
 
@@ -22,13 +23,15 @@ pub mod branch_call;
 pub mod branch_error;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
 pub mod crash;
 #[cfg(feature = "server")]
 pub mod demo;
-#[cfg(feature = "server")]
+#[cfg(any(feature = "server", feature = "client"))]
 pub mod dial;
 #[cfg(feature = "server")]
 pub mod doctor;

@@ -44,7 +44,7 @@ clean_up() {
 trap 'clean_up; exit 130' INT TERM
 
 set +e
-{ "${CARGO:-cargo}" test --workspace --locked --no-fail-fast "$@" 2>&1; echo $? >"$scratch/status"; } |
+{ "${CARGO:-cargo}" test --workspace --all-features --locked --no-fail-fast "$@" 2>&1; echo $? >"$scratch/status"; } |
     tee "$scratch/log"
 set -e
 status=$(cat "$scratch/status")

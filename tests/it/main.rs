@@ -3,6 +3,8 @@
 
 #[cfg(all(feature = "barrier-sql", feature = "barrier-mongo", feature = "barrier-redis"))]
 mod barrier;
+#[cfg(feature = "client")]
+mod client;
 mod crash;
 mod dtm_doors;
 mod dtm_http;
