@@ -127,7 +127,7 @@ impl Work<'_> {
                     return Ok(Ended::Over(waited(&self.global, &pass)));
                 }
                 Step::Done => {
-                    self.count_end();
+                    super::count_end(&self.global);
                     return Ok(Ended::Over(waited(&self.global, &pass)));
                 }
             }
@@ -176,7 +176,7 @@ impl Work<'_> {
     async fn write(&mut self, due: Due) -> Result<(), Stop> {
         let remembered = self.global.ahead;
         self.global.ahead |= matches!(due, Due::Leased(_)) && self.runs_ahead();
-        let saved = self.driver.redis.save_trans(&self.global, self.status, self.version, self.has_rows, due).await;
+        let saved = self.driver.writer.save(&self.global, self.status, self.version, self.has_rows, due).await;
         self.says_ahead = self.global.ahead;
         self.global.ahead = remembered;
         match saved {
@@ -190,14 +190,5 @@ impl Work<'_> {
             Ok(Saved::Stale | Saved::Gone) => Err(Stop::Lost),
             Err(error) => Err(Stop::Store(error)),
         }
-    }
-
-    fn count_end(&self) {
-        metrics::counter!(
-            "rushline_transactions_ended_total",
-            "trans_type" => self.global.trans_type.as_str(),
-            "status" => self.global.status.as_str(),
-        )
-        .increment(1);
     }
 }

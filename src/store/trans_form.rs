@@ -66,19 +66,31 @@ fn read_row(field: &str, value: &str) -> Option<(usize, Branch)> {
 const FOLDER_END: char = '\u{2}';
 const FOLDER: &str = "\u{1}";
 
-/// The JSON of a record, without its gid, which is in the key, and with the folder that its URLs share written once:
-/// a saga's four URLs are most of what it takes.
+/// The status and the JSON of a record, without its gid, which is in the key, and with the folder that its URLs share
+/// written once: a saga's four URLs are most of what it takes.
 pub fn record_of(global: &Global) -> String {
     let json = serde_json::to_string(global).expect("a transaction is plain data");
-    let json = match json.strip_prefix(&gid_of(global.gid.as_str())) {
-        Some(rest) => format!("{{{rest}"),
-        None => json,
+    let gid = gid_of(global.gid.as_str());
+    let (brace, rest) = json.strip_prefix(&gid).map_or(("", json.as_str()), |rest| ("{", rest));
+    let mut record = String::with_capacity(json.len() + 16);
+    record.push_str(global.status.as_str());
+    record.push(' ');
+    let Some(folder) = global.steps.first().and_then(|step| folder_of(&step.action)) else {
+        record.push_str(brace);
+        record.push_str(rest);
+        return record;
     };
-    let folder = global.steps.first().and_then(|step| folder_of(&step.action));
-    match folder {
-        Some(folder) => format!("{folder}{FOLDER_END}{}", json.replace(&format!("\"{folder}"), FOLDER)),
-        None => json,
+    record.push_str(folder);
+    record.push(FOLDER_END);
+    record.push_str(brace);
+    let quoted = format!("\"{folder}");
+    let mut parts = rest.split(&quoted);
+    record.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        record.push_str(FOLDER);
+        record.push_str(part);
     }
+    record
 }
 
 fn gid_of(gid: &str) -> String {
@@ -155,7 +167,7 @@ mod tests {
             let request = TransRequest::from_json(body.to_string().as_bytes()).unwrap();
             let Ok(global) = request.into_global(1_795_000_000_000, &Limits::default(), &|_| None) else { continue };
             let record = record_of(&global);
-            let stored = format!("0000000007 prepared {record}").into_bytes();
+            let stored = format!("0000000007 {record}").into_bytes();
             let loaded = read("{a}-7", Some(stored), Vec::new()).unwrap().unwrap();
             assert_eq!((loaded.global, loaded.version), (global, 7), "{record}");
         }

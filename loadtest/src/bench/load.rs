@@ -216,8 +216,7 @@ mod tests {
             json_bytes(if *calls <= 2 { 429 } else { 201 }, "{}".into())
         }));
         let template = Template::order("s");
-        let measured =
-            run(Load { address, template, connections: 1, orders: 10, rate: Some(10_000.0) }).await.unwrap();
+        let measured = run(Load { address, template, connections: 1, orders: 10, rate: Some(10_000.0) }).await.unwrap();
         assert_eq!(measured.statuses, BTreeMap::from([(201, 10), (429, 2)]));
     }
 }

@@ -154,6 +154,27 @@ pub fn next_step(global: &Global, pass: &mut Pass, now_ms: u64, limits: &Limits)
     }
 }
 
+/// Takes `global` as far as it gets without calling anybody: branches without a URL are successes, and what follows from
+/// them. For what is about to be stored, so that it is stored as it will be; nothing has happened outside, so nothing
+/// is lost if the store refuses it.
+pub fn run_uncalled(global: &mut Global, now_ms: u64, limits: &Limits) {
+    if !global.branches.is_empty() && global.branches.iter().all(|branch| !branch.url.is_empty()) {
+        return;
+    }
+    let mut pass = Pass::default();
+    loop {
+        match next_step(global, &mut pass, now_ms, limits) {
+            Step::Call(specs) if specs.iter().all(|spec| spec.url.is_empty()) => {
+                for spec in specs {
+                    apply(global, &mut pass, spec.called, BranchResult::Success, now_ms, limits);
+                }
+            }
+            Step::Move { to, reason } => apply_move(global, to, reason.as_deref(), now_ms),
+            Step::Call(_) | Step::Await | Step::Wait { .. } | Step::Done => return,
+        }
+    }
+}
+
 /// Takes the result of a call in: rows, interval, next try, reason. Nothing happens to what is over.
 ///
 /// After a workflow's callback, load the record again before this: the client changes it while the call runs.

@@ -13,10 +13,11 @@ mod view;
 
 use super::App;
 use ::http::header::{CONTENT_TYPE, LOCATION};
-use ::http::{Method, StatusCode};
+use ::http::{Method, Request, StatusCode};
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use operations::Refused;
 use serde::Serialize;
 use std::sync::Arc;
@@ -25,22 +26,22 @@ use std::sync::Arc;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Everything below `/api/`.
-pub async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
+pub async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Response {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     if path.len() > 1 && path.ends_with('/') {
         return redirect(&head.method, path.trim_end_matches('/'), head.uri.query());
     }
-    let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
         let text = format!("the body broke off, or has more than {BODY_BYTES_MAX} bytes");
         return json(StatusCode::PAYLOAD_TOO_LARGE, &Failed { dtm_result: None, message: &text });
     };
-    let query = head.uri.query().unwrap_or_default();
+    let (body, query) = (body.to_bytes(), head.uri.query().unwrap_or_default());
     match path {
         "/api/ping" => json(StatusCode::OK, &serde_json::json!({ "msg": "pong" })),
-        "/api/json-rpc" if head.method == Method::POST => json_rpc::answer(&app, &body).await,
+        "/api/json-rpc" if head.method == Method::POST => json_rpc::answer(app, &body).await,
         _ => match path.strip_prefix("/api/dtmsvr/") {
-            Some(route) => http::answer(&app, &head.method, route, query, &body).await,
+            Some(route) => http::answer(app, &head.method, route, query, &body).await,
             None => not_found(),
         },
     }
