@@ -140,6 +140,7 @@ impl Work<'_> {
             BranchResult::Failure(_) => "failure",
             BranchResult::Ongoing => "ongoing",
             BranchResult::Unknown(_) => "unknown",
+            BranchResult::NotCalled(_) => "not_called",
         };
         // A workflow's op is its client's own name for it: no label.
         let op = if matches!(called, Called::Workflow) { "workflow".to_owned() } else { op.to_owned() };
