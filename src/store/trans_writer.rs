@@ -21,6 +21,8 @@ const QUEUE_MAX: usize = 4_096;
 const BATCH_MAX: usize = 512;
 /// Writes in one script call: a millisecond of Redis at most, and far from the 8,000 values that Lua's stack takes.
 const SCRIPT_MAX: usize = 128;
+/// And bytes: a record may have megabytes. One alone may have more.
+const SCRIPT_BYTES_MAX: usize = 256 * 1024;
 /// Rounds under way at a time: while one is in Redis, the answers of another are on their way.
 const ROUNDS_IN_FLIGHT: usize = 2;
 /// A batch of so many is not made to wait for more.
@@ -154,14 +156,21 @@ async fn gather_more(queue: &mut mpsc::Receiver<Write>, gathered: &mut Vec<Write
     }
 }
 
-/// Two writes of one transaction go into different scripts only if the first is refused anyway: a writer waits for its
-/// answer before it writes again.
-fn in_scripts(mut writes: Vec<Write>) -> Vec<Vec<Write>> {
-    let mut scripts = Vec::with_capacity(1);
-    while writes.len() > SCRIPT_MAX {
-        scripts.push(writes.split_off(writes.len() - SCRIPT_MAX));
+/// Cuts what goes to one partition into script calls. Two writes of one transaction are never under way at once: a writer
+/// waits for its answer before it writes again, and of two writers one is refused.
+fn in_scripts(writes: Vec<Write>) -> Vec<Vec<Write>> {
+    let mut scripts: Vec<Vec<Write>> = Vec::with_capacity(1);
+    let mut bytes = 0;
+    for write in writes {
+        bytes += write.record.len();
+        match scripts.last_mut() {
+            Some(script) if script.len() < SCRIPT_MAX && bytes <= SCRIPT_BYTES_MAX => script.push(write),
+            _ => {
+                bytes = write.record.len();
+                scripts.push(vec![write]);
+            }
+        }
     }
-    scripts.push(writes);
     scripts
 }
 
@@ -231,4 +240,30 @@ fn command(prefix: &str, writes: &[Write]) -> Cmd {
         };
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(bytes: usize) -> Write {
+        Write {
+            kind: Kind::Create,
+            gid: "g".into(),
+            partition: 0,
+            index: (GlobalStatus::Submitted, TransType::Saga),
+            create_ms: 0,
+            due: String::new(),
+            record: "x".repeat(bytes),
+            answer: oneshot::channel().0,
+        }
+    }
+
+    #[test]
+    fn a_script_is_bounded_in_number_and_bytes() {
+        let lengths = |writes: Vec<Write>| in_scripts(writes).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths((0..SCRIPT_MAX + 1).map(|_| write(10)).collect()), [SCRIPT_MAX, 1]);
+        let half = SCRIPT_BYTES_MAX / 2;
+        assert_eq!(lengths(vec![write(half), write(half), write(1), write(4 * half), write(1)]), [2, 1, 1, 1]);
+    }
 }
