@@ -131,7 +131,7 @@ impl Hosts {
         for _ in 0..=REDIRECTS_MAX {
             let request = redirected.as_ref().unwrap_or(request);
             let here = known.clone();
-            let _turn = here.host.turn(timeout).await?;
+            let _turn = turn(&here.host.permits, timeout).await.ok_or(Error::NoTurn(timeout.as_millis()))?;
             let answer = tokio::time::timeout(timeout, here.host.send(&here.target, &path, request)).await;
             let (head, body) = answer.map_err(|_| Error::Timeout(timeout.as_millis()))??;
             let location = head.headers.get(LOCATION).and_then(|value| value.to_str().ok());
@@ -181,15 +181,6 @@ impl Hosts {
 }
 
 impl Host {
-    /// At most so many calls at a time.
-    async fn turn(&self, patience: Duration) -> Result<SemaphorePermit<'_>, Error> {
-        if let Ok(turn) = self.permits.try_acquire() {
-            return Ok(turn);
-        }
-        let turn = tokio::time::timeout(patience, self.permits.acquire()).await;
-        Ok(turn.map_err(|_| Error::NoTurn(patience.as_millis()))?.expect("the semaphore is never closed"))
-    }
-
     async fn send(&self, target: &Target, path: &str, request: &Request) -> Result<(Parts, Bytes), Error> {
         let bad_url = || Error::Url(format!("{}{path}", target.authority));
         let mut message = hyper::Request::new(Full::new(request.body.clone()));
@@ -240,6 +231,15 @@ impl Host {
             idle.push(sender);
         }
     }
+}
+
+/// One of the calls that a host gets at a time; `None` if it takes longer than `patience` until it is this one's turn.
+pub async fn turn(permits: &Semaphore, patience: Duration) -> Option<SemaphorePermit<'_>> {
+    if let Ok(turn) = permits.try_acquire() {
+        return Some(turn);
+    }
+    let turn = tokio::time::timeout(patience, permits.acquire()).await.ok()?;
+    Some(turn.expect("the semaphore is never closed"))
 }
 
 async fn connect(target: &Target) -> Result<Sender, Error> {
