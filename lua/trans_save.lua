@@ -1,37 +1,46 @@
 #!lua flags=allow-oom
---[[ trans_save: write what became of a global transaction, if it still is what the writer read.
+--[[ trans_save: write what became of global transactions, each if it still is what its writer read.
 
 Why      the version is the fence: of two nodes that both believe to hold the lease, or of a driver and a request, one
-         writes and the other hears STALE and lets go. Status, due time and indexes move in the same step.
+         writes and the other hears STALE and lets go. Status, due time and indexes move in the same step. Many in one
+         call, because a call costs Redis more than a transaction; they have nothing to do with each other.
          allow-oom: finishing is what lets transactions leave.
-KEYS[1]  record: '<version, ten digits> <status> <JSON>'
-KEYS[2]  rows hash: branches registered since the record was made
-KEYS[3]  due zset
-KEYS[4]  index zset of the status that was read
-KEYS[5]  index zset of the status to write; the same key if it does not change. That of a final one is the drain's queue
-ARGV[1]  gid
-ARGV[2]  version that was read
-ARGV[3]  status
-ARGV[4]  ms of creation
-ARGV[5]  ms when it is due again; empty when it has finished
-ARGV[6]  JSON, with every branch that was read
-ARGV[7]  1 to drop the rows hash: the record has all of it, and no more are taken
+KEYS[1]  due zset
+KEYS[2..] index zsets, one for each status and type that is named below; that of a final status is the drain's queue
+         then the record of each: '<version, ten digits> <status> <JSON>'
+         then the rows hashes of those that drop theirs: branches registered since the record was made
+ARGV[1]  how many index zsets
+ARGV[2]  how many transactions
+ARGV[3..] for each: gid, version that was read, which key is the index of the status that was read, which that of the
+         status to write, ms of creation, ms when it is due again (empty when it has finished), '<status> <JSON>' with
+         every branch that was read, which key are the rows to drop or 0: the record has all of them, no more are taken
 Slot     {T/partition}, all keys
-Returns  {'SAVED', version now} | {'STALE', version there} | {'GONE'}
-Cost     O(log n), at most six commands
+Returns  for each: its version now | 0 there is none | -version: it is STALE, and this is the one there
+Cost     O(log n) each, at most six commands
 ]]
-local version = tonumber(redis.call('GETRANGE', KEYS[1], 0, 9))
-if not version then return { 'GONE' } end
-if version ~= tonumber(ARGV[2]) then return { 'STALE', version } end
-redis.call('SET', KEYS[1], string.format('%010d', version + 1) .. ' ' .. ARGV[3] .. ' ' .. ARGV[6])
-if ARGV[7] == '1' then redis.call('DEL', KEYS[2]) end
-if KEYS[4] ~= KEYS[5] then
-  redis.call('ZREM', KEYS[4], ARGV[1])
-  redis.call('ZADD', KEYS[5], ARGV[4], ARGV[1])
+local records = 1 + ARGV[1]
+local answers = {}
+for i = 1, tonumber(ARGV[2]) do
+  local at = 8 * i - 5
+  local record = records + i
+  local version = tonumber(redis.call('GETRANGE', KEYS[record], 0, 9))
+  if not version then
+    answers[i] = 0
+  elseif version ~= tonumber(ARGV[at + 1]) then
+    answers[i] = -version
+  else
+    redis.call('SET', KEYS[record], string.format('%010d', version + 1) .. ' ' .. ARGV[at + 6])
+    if ARGV[at + 7] ~= '0' then redis.call('DEL', KEYS[tonumber(ARGV[at + 7])]) end
+    if ARGV[at + 2] ~= ARGV[at + 3] then
+      redis.call('ZREM', KEYS[tonumber(ARGV[at + 2])], ARGV[at])
+      redis.call('ZADD', KEYS[tonumber(ARGV[at + 3])], ARGV[at + 4], ARGV[at])
+    end
+    if ARGV[at + 5] == '' then
+      redis.call('ZREM', KEYS[1], ARGV[at])
+    else
+      redis.call('ZADD', KEYS[1], ARGV[at + 5], ARGV[at])
+    end
+    answers[i] = version + 1
+  end
 end
-if ARGV[5] == '' then
-  redis.call('ZREM', KEYS[3], ARGV[1])
-else
-  redis.call('ZADD', KEYS[3], ARGV[5], ARGV[1])
-end
-return { 'SAVED', version + 1 }
+return answers

@@ -6,11 +6,12 @@
 //! | `http` | the sparing client that all load goes through |
 //! | `demo`, `buyers`, `progress`, `audit`, `report` | the sale of `make demo` |
 //! | `bench/` | the figures of `make bench` |
-//! | `floor`, `sink_service` | servers that the bench measures against |
+//! | `floor`, `sink_service`, `branches` | servers that the bench measures against |
 //! | `processes`, `resp` | what a run starts, and what it asks Redis |
 
 mod audit;
 mod bench;
+mod branches;
 mod buyers;
 mod demo;
 mod floor;

@@ -100,10 +100,7 @@ impl Redis {
     /// microsecond counted once.
     pub async fn command_micros(&mut self) -> anyhow::Result<Vec<(String, u64)>> {
         let mut commands = Vec::new();
-        for (name, value) in self.info("commandstats").await? {
-            let command = name.trim_start_matches("cmdstat_").to_owned();
-            let micros = value.split(',').find_map(|pair| pair.strip_prefix("usec="));
-            let micros = micros.context("commandstats without usec")?.parse()?;
+        for (command, micros) in self.command_numbers("usec").await? {
             let counted_already = IN_SCRIPTS.iter().any(|nested| command.split('|').next() == Some(nested));
             if !counted_already && !QUESTIONS.iter().any(|ours| command.starts_with(ours)) {
                 commands.push((command, micros));
@@ -111,6 +108,23 @@ impl Redis {
         }
         commands.sort_by_key(|(_, micros)| std::cmp::Reverse(*micros));
         Ok(commands)
+    }
+
+    /// How often scripts were called since `CONFIG RESETSTAT`.
+    pub async fn script_calls(&mut self) -> anyhow::Result<u64> {
+        let calls = self.command_numbers("calls").await?;
+        Ok(calls.into_iter().find(|(command, _)| command == "evalsha").map_or(0, |(_, calls)| calls))
+    }
+
+    /// One of the numbers that Redis keeps of each command.
+    async fn command_numbers(&mut self, what: &str) -> anyhow::Result<Vec<(String, u64)>> {
+        let mut numbers = Vec::new();
+        for (name, value) in self.info("commandstats").await? {
+            let number = value.split(',').find_map(|pair| pair.strip_prefix(what)?.strip_prefix('='));
+            let number = number.with_context(|| format!("commandstats without {what}"))?.parse()?;
+            numbers.push((name.trim_start_matches("cmdstat_").to_owned(), number));
+        }
+        Ok(numbers)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The bench's order service: in memory, as quick as hyper is, and strict in its books.
 //!
 //! It counts every call and every gid that came more than once. `POST /hold` lets calls hang until `POST /release`, so
-//! that admission can be measured alone and orders in flight can be weighed.
+//! that admission can be measured alone and orders in flight can be weighed. Below `/branches/` it serves the branches of
+//! global transactions ([`Branches`]).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,6 +18,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::branches::Branches;
 use crate::floor::{json_bytes, serve};
 
 /// Gids in one page of a listing.
@@ -30,11 +32,13 @@ pub async fn run(listen: SocketAddr) -> anyhow::Result<()> {
 }
 
 async fn serve_on(listener: TcpListener) -> anyhow::Result<()> {
-    let sink: &'static Sink = Box::leak(Box::new(Sink { sales: Mutex::default(), held: watch::Sender::new(false) }));
+    let sink: &'static Sink = Box::leak(Box::default());
     serve(listener, move |request| sink.answer(request)).await
 }
 
+#[derive(Default)]
 struct Sink {
+    branches: Mutex<Branches>,
     /// A std mutex: held for a few map operations, never across an await.
     sales: Mutex<HashMap<String, Sale>>,
     held: watch::Sender<bool>,
@@ -85,6 +89,9 @@ impl Sink {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
+        if let Some(path) = head.uri.path().strip_prefix("/branches/") {
+            return self.branch(path, query, body).await;
+        }
         match (&head.method, head.uri.path()) {
             (&Method::POST, "/orders") => match body.collect().await {
                 Ok(body) => self.order(&body.to_bytes()).await,
@@ -98,12 +105,31 @@ impl Sink {
         }
     }
 
-    async fn order(&self, body: &[u8]) -> Response<Full<Bytes>> {
+    async fn released(&self) {
         if *self.held.borrow() {
             let mut held = self.held.subscribe();
             // The sender lives as long as the process.
             let _ = held.wait_for(|held| !held).await;
         }
+    }
+
+    /// A branch call, by whatever method; or a question about all of them.
+    async fn branch(&self, path: &str, query: &str, body: Incoming) -> Response<Full<Bytes>> {
+        if path == "books" {
+            return json(200, &self.branches.lock().expect("no panic while locked").books());
+        }
+        if let Err(error) = body.collect().await {
+            return message(400, &error.to_string());
+        }
+        self.released().await;
+        let named = |name| parameter(query, name).unwrap_or_default();
+        let step = (named("branch_id"), named("op"));
+        self.branches.lock().expect("no panic while locked").note(named("gid"), step);
+        json_bytes(200, Bytes::from_static(b"{\"dtm_result\":\"SUCCESS\"}"))
+    }
+
+    async fn order(&self, body: &[u8]) -> Response<Full<Bytes>> {
+        self.released().await;
         if let Ok(order) = serde_json::from_slice::<Order>(body) {
             let new = self.note(std::slice::from_ref(&order)) == 1;
             return json_bytes(if new { 201 } else { 200 }, Bytes::from_static(b"{\"result\":\"SUCCESS\"}"));

@@ -1,9 +1,10 @@
 //! A branch over gRPC: dtm's metadata, the message byte for byte as the client gave it, and dtm's reading of the status.
 //!
 //! One connection a service, kept and made anew when it breaks; it carries many calls at once. As with HTTP, the calls
-//! to one service are bounded, and the time limit does not count the wait for a turn.
+//! to one service are bounded, and the time limit counts the wait for a turn and the call each by itself.
 
 use super::Context;
+use super::hosts::turn;
 use super::resolve::Endpoint;
 use crate::domain::trans::{BranchResult, CallSpec, Called};
 use crate::proto::workflow::WorkflowData;
@@ -103,6 +104,7 @@ pub fn result(answer: Result<(), Error>) -> BranchResult {
             Code::FailedPrecondition => BranchResult::Ongoing,
             _ => BranchResult::Unknown(describe(&status)),
         },
+        Err(error @ Error::NoTurn(_)) => BranchResult::NotCalled(error.to_string()),
         Err(error) => BranchResult::Unknown(error.to_string()),
     }
 }
@@ -127,6 +129,9 @@ fn describe(status: &Status) -> String {
 pub enum Error {
     #[error("no answer within {0} ms")]
     Timeout(u128),
+    /// As [`super::hosts::Error::NoTurn`].
+    #[error("not called: other calls to this service took more than {0} ms")]
+    NoTurn(u128),
     #[error("cannot use {0}: {1}")]
     Endpoint(String, tonic::transport::Error),
     /// The service's, or that of a connection that was refused or broke.
@@ -159,7 +164,7 @@ impl Peers {
         timeout: Duration,
     ) -> Result<(), Error> {
         let peer = self.peer(endpoint)?;
-        let _turn = peer.permits.acquire().await.expect("the semaphore is never closed");
+        let _turn = turn(&peer.permits, timeout).await.ok_or(Error::NoTurn(timeout.as_millis()))?;
         let channel = peer.channel.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match tokio::time::timeout(timeout, unary(channel, method, request)).await {
             Ok(answer) => {

@@ -6,12 +6,16 @@ use crate::domain::trans::{BranchResult, CallSpec, TransType};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use std::sync::{Arc, LazyLock};
 
 /// What every call has; a transaction's own headers may override it.
-pub fn headers() -> HeaderMap {
-    let json = HeaderValue::from_static("application/json");
-    let agent = HeaderValue::from_static(concat!("rushline/", env!("CARGO_PKG_VERSION")));
-    HeaderMap::from_iter([(CONTENT_TYPE, json.clone()), (ACCEPT, json), (USER_AGENT, agent)])
+pub fn headers() -> Arc<HeaderMap> {
+    static HEADERS: LazyLock<Arc<HeaderMap>> = LazyLock::new(|| {
+        let json = HeaderValue::from_static("application/json");
+        let agent = HeaderValue::from_static(concat!("rushline/", env!("CARGO_PKG_VERSION")));
+        Arc::new(HeaderMap::from_iter([(CONTENT_TYPE, json.clone()), (ACCEPT, json), (USER_AGENT, agent)]))
+    });
+    HEADERS.clone()
 }
 
 /// A call without a payload is a GET, unless it is a database's second phase or a workflow's callback: these handlers
@@ -35,6 +39,7 @@ pub fn request(context: &Context, spec: &CallSpec) -> Request {
 pub fn result(answer: Result<(StatusCode, Bytes), Error>) -> BranchResult {
     match answer {
         Ok((status, body)) => read(status, &body),
+        Err(error @ Error::NoTurn(_)) => BranchResult::NotCalled(error.to_string()),
         Err(error) => BranchResult::Unknown(error.to_string()),
     }
 }

@@ -56,6 +56,7 @@ struct Problem {
 pub fn result(answer: Result<(StatusCode, Bytes), Error>) -> BranchResult {
     let (status, body) = match answer {
         Ok(answer) => answer,
+        Err(error @ Error::NoTurn(_)) => return BranchResult::NotCalled(error.to_string()),
         Err(error) => return BranchResult::Unknown(error.to_string()),
     };
     // The codes first: they are exact, the words may stand in any text.

@@ -27,7 +27,7 @@ pub struct Context {
     pub gid: TransGid,
     pub trans_type: TransType,
     pub protocol: Protocol,
-    pub headers: HeaderMap,
+    pub headers: Arc<HeaderMap>,
     /// The transaction's own headers once more, for branches over gRPC; empty where none can be.
     pub metadata: MetadataMap,
     pub timeout: Duration,
@@ -47,7 +47,9 @@ impl Context {
             Protocol::JsonRpc | Protocol::Grpc => grpc::metadata(&own),
         };
         let mut headers = http::headers();
-        headers.extend(own);
+        if !own.is_empty() {
+            Arc::make_mut(&mut headers).extend(own);
+        }
         Self {
             gid: global.gid.clone(),
             trans_type: global.trans_type,
@@ -137,6 +139,7 @@ impl Caller {
     pub async fn call(&self, context: &Context, spec: &CallSpec) -> BranchResult {
         let result = self.try_call(context, spec).await;
         match result {
+            BranchResult::NotCalled(_) => {}
             BranchResult::Unknown(_) => self.outages.failed(&spec.url, Instant::now()),
             _ => {
                 if self.outages.answered(&spec.url, Instant::now()) {

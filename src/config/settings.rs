@@ -108,7 +108,8 @@ settings! {
         retry_max: Duration, "trans.retry_max_ms", Millis { default: 300_000, min: 10, max: 86_400_000 };
         /// How long a transaction may stay undecided before it is asked about or rolled back, unless it sets a time.
         timeout_to_fail: Duration, "trans.timeout_to_fail_ms", Millis { default: 35_000, min: 10, max: 86_400_000 };
-        /// How long one call of a branch may take, unless the transaction sets a time.
+        /// How long one call of a branch may take, unless the transaction sets a time; also how long it may wait for its
+        /// turn at a busy host before it is put off.
         request_timeout: Duration, "trans.request_timeout_ms", Millis { default: 3_000, min: 10, max: 600_000 };
         /// How long a transaction lies untouched before another node takes it on. Shorter recovers sooner and writes
         /// more often.

@@ -14,10 +14,11 @@ mod lease;
 mod pass;
 
 use crate::branch::Caller;
-use crate::domain::trans::{Alert, Limits, Refusal, TransGid};
+use crate::domain::trans::{Alert, Global, Limits, Refusal, TransGid};
 use crate::store;
 use crate::store::redis::Redis;
 use crate::store::trans_form::Loaded;
+use crate::store::trans_writer::Writer;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +72,7 @@ struct Run {
 
 pub struct Driver {
     pub redis: Arc<Redis>,
+    pub writer: Writer,
     pub settings: Settings,
     caller: Arc<Caller>,
     running: Mutex<HashMap<TransGid, Run>>,
@@ -93,9 +95,20 @@ pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// Counts a transaction that is over.
+pub fn count_end(global: &Global) {
+    metrics::counter!(
+        "rushline_transactions_ended_total",
+        "trans_type" => global.trans_type.as_str(),
+        "status" => global.status.as_str(),
+    )
+    .increment(1);
+}
+
 impl Driver {
     pub fn new(redis: Arc<Redis>, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
+            writer: Writer::start(redis.clone()),
             redis,
             caller: Caller::new(settings.calls_per_host_max),
             running: Mutex::default(),

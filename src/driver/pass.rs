@@ -132,7 +132,7 @@ impl Work<'_> {
                     return Ok(Ended::Over(waited(&self.global, &pass)));
                 }
                 Step::Done => {
-                    self.count_end();
+                    super::count_end(&self.global);
                     return Ok(Ended::Over(waited(&self.global, &pass)));
                 }
             }
@@ -145,6 +145,7 @@ impl Work<'_> {
             BranchResult::Failure(_) => "failure",
             BranchResult::Ongoing => "ongoing",
             BranchResult::Unknown(_) => "unknown",
+            BranchResult::NotCalled(_) => "not_called",
         };
         // A workflow's op is its client's own name for it: no label.
         let op = if matches!(called, Called::Workflow) { "workflow".to_owned() } else { op.to_owned() };
@@ -190,7 +191,7 @@ impl Work<'_> {
         let remembered = self.global.ahead;
         self.global.ahead |= matches!(due, Due::Leased(_)) && self.runs_ahead();
         let sure = self.driver.kept.sure(std::time::Instant::now());
-        let saved = self.driver.redis.save_trans(&self.global, self.status, self.version, self.has_rows, due).await;
+        let saved = self.driver.writer.save(&self.global, self.status, self.version, self.has_rows, due).await;
         self.says_ahead = self.global.ahead;
         self.global.ahead = remembered;
         match saved {
@@ -204,14 +205,5 @@ impl Work<'_> {
             Ok(Saved::Stale | Saved::Gone) => Err(Stop::Lost),
             Err(error) => Err(Stop::Store(error)),
         }
-    }
-
-    fn count_end(&self) {
-        metrics::counter!(
-            "rushline_transactions_ended_total",
-            "trans_type" => self.global.trans_type.as_str(),
-            "status" => self.global.status.as_str(),
-        )
-        .increment(1);
     }
 }

@@ -1,6 +1,7 @@
 //! The doors: HTTP and gRPC. They translate, and decide nothing.
 //!
-//! Placing an order is one plain hyper service, because that is where the load is; everything else is axum behind it.
+//! Placing an order and dtm's interface are one plain hyper service, because that is where the load is; everything else
+//! is axum behind it.
 //! HTTP/1 and HTTP/2 (prior knowledge) on one port, gRPC there too and on a port of its own, where dtm's clients look
 //! for it. `port.rs` has the connections; these, heads and bodies are bounded.
 
@@ -20,7 +21,7 @@ use crate::sale::node::Node;
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{get, post};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -31,6 +32,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
+
+/// Where dtm has its metrics.
+const METRICS_OF_DTM: &str = "/api/metrics";
 
 /// Bounds of the door; their defaults stand in `config`.
 #[derive(Debug, Clone)]
@@ -94,6 +98,7 @@ async fn answer(doors: &Doors, port: Port, request: Request<Incoming>) -> Respon
         return grpc::answer(doors.grpc.clone(), request).await;
     }
     match port {
+        Port::Http if is_dtms(request.uri().path()) => dtm::answer(&doors.app, request).await,
         Port::Http => doors.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
         Port::Grpc => Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -102,6 +107,11 @@ async fn answer(doors: &Doors, port: Port, request: Request<Incoming>) -> Respon
         )
         .into_response(),
     }
+}
+
+/// Is it part of dtm's interface? Its metrics are ours.
+fn is_dtms(path: &str) -> bool {
+    path.starts_with("/api/") && path != METRICS_OF_DTM
 }
 
 /// The sale of `/v1/sales/{sale}/orders`.
@@ -118,8 +128,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/sales/{sale}/audit", get(sales::audit))
         .route("/v1/sales/{sale}/records", get(sales::records))
         .route("/v1/orders/{gid}", get(show_order))
-        .route("/api/metrics", get(show_metrics))
-        .route("/api/{*path}", any(dtm::answer))
+        .route(METRICS_OF_DTM, get(show_metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(show_metrics))

@@ -16,6 +16,7 @@ pub mod sales;
 pub mod scripts;
 pub mod trans;
 pub mod trans_form;
+pub mod trans_writer;
 
 /// A fault between us and Redis. Outcomes (sold out, limit reached …) are values, never one of these.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -1,9 +1,9 @@
-//! Global transactions in Redis: create, load, save, register branches, claim what is due, list.
+//! Global transactions in Redis: load, register branches, claim what is due, list. [`super::trans_writer`] writes them.
 
 use super::redis::Redis;
-use super::trans_form::{self, Loaded, field_of, record_of, row_of};
+use super::trans_form::{self, Loaded, field_of, row_of};
 use super::{Error, keys, scripts};
-use crate::domain::trans::{Branch, Global, GlobalStatus, TransGid, TransType};
+use crate::domain::trans::{Branch, GlobalStatus, TransGid, TransType};
 use redis::Value;
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub enum Due {
 }
 
 impl Due {
-    fn score(self) -> String {
+    pub fn score(self) -> String {
         match self {
             Due::At(ms) => ms.to_string(),
             Due::Leased(ms) => format!("{ms}.5"),
@@ -74,29 +74,7 @@ fn unexpected(what: &'static str, reply: &Value) -> Error {
     Error::Unexpected { what, reply: format!("{reply:?}") }
 }
 
-fn index_of(redis: &Redis, global: &Global, status: GlobalStatus) -> String {
-    let partition = keys::trans_partition(global.gid.as_str());
-    keys::trans_index(redis.prefix(), partition, status.as_str(), global.trans_type.as_str())
-}
-
 impl Redis {
-    pub async fn create_trans(&self, global: &Global, due: Due) -> Result<Created, Error> {
-        let gid = global.gid.as_str();
-        let partition = keys::trans_partition(gid);
-        let mut command = scripts::trans_create.call(&[
-            &keys::trans(self.prefix(), gid),
-            &keys::trans_due(self.prefix(), partition),
-            &index_of(self, global, global.status),
-        ]);
-        command.arg(gid).arg(global.status.as_str()).arg(global.create_ms).arg(due.score()).arg(record_of(global));
-        let reply = self.run(&mut self.lane(), &command).await?;
-        match word(Some(&reply)).as_deref() {
-            Some("CREATED") => Ok(Created::New),
-            Some("EXISTS") => Ok(Created::Exists),
-            _ => Err(unexpected("trans_create", &reply)),
-        }
-    }
-
     pub async fn load_trans(&self, gid: &TransGid) -> Result<Option<Loaded>, Error> {
         let mut pipeline = redis::pipe();
         self.ask_for(&mut pipeline, gid.as_str());
@@ -125,47 +103,6 @@ impl Redis {
     fn ask_for(&self, pipeline: &mut redis::Pipeline, gid: &str) {
         pipeline.cmd("GET").arg(keys::trans(self.prefix(), gid));
         pipeline.cmd("HGETALL").arg(keys::trans_rows(self.prefix(), gid));
-    }
-
-    /// Writes `global` in place of what was loaded with `version` and the status `was`.
-    pub async fn save_trans(
-        &self,
-        global: &Global,
-        was: GlobalStatus,
-        version: u64,
-        has_rows: bool,
-        due: Due,
-    ) -> Result<Saved, Error> {
-        let gid = global.gid.as_str();
-        let partition = keys::trans_partition(gid);
-        // While it is prepared the rows are what tells a repeated registration from a new one.
-        let drop_rows = has_rows && global.status != GlobalStatus::Prepared;
-        let mut command = scripts::trans_save.call(&[
-            &keys::trans(self.prefix(), gid),
-            &keys::trans_rows(self.prefix(), gid),
-            &keys::trans_due(self.prefix(), partition),
-            &index_of(self, global, was),
-            &index_of(self, global, global.status),
-        ]);
-        command
-            .arg(gid)
-            .arg(version)
-            .arg(global.status.as_str())
-            .arg(global.create_ms)
-            .arg(due.score())
-            .arg(record_of(global))
-            .arg(u8::from(drop_rows));
-        let reply = self.run(&mut self.lane(), &command).await?;
-        let Value::Array(parts) = &reply else { return Err(unexpected("trans_save", &reply)) };
-        match word(parts.first()).as_deref() {
-            Some("SAVED") => {
-                let version = parts.get(1).and_then(|version| redis::from_redis_value_ref(version).ok());
-                Ok(Saved::Saved(version.ok_or_else(|| unexpected("trans_save", &reply))?))
-            }
-            Some("STALE") => Ok(Saved::Stale),
-            Some("GONE") => Ok(Saved::Gone),
-            _ => Err(unexpected("trans_save", &reply)),
-        }
     }
 
     pub async fn append_branches(&self, gid: &TransGid, branches: &[Branch]) -> Result<Appended, Error> {

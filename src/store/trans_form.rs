@@ -66,23 +66,39 @@ fn read_row(field: &str, value: &str) -> Option<(usize, Branch)> {
 const FOLDER_END: char = '\u{2}';
 const FOLDER: &str = "\u{1}";
 
-/// The JSON of a record, without its gid, which is in the key, and with the folder that its URLs share written once:
-/// a saga's four URLs are most of what it takes.
+/// The status and the JSON of a record, without gid and status, which are in the key and before it, and with the folder that its URLs share
+/// written once: a saga's four URLs are most of what it takes.
 pub fn record_of(global: &Global) -> String {
     let json = serde_json::to_string(global).expect("a transaction is plain data");
-    let json = match json.strip_prefix(&gid_of(global.gid.as_str())) {
-        Some(rest) => format!("{{{rest}"),
-        None => json,
+    let known = known_of(global.gid.as_str(), global.trans_type.as_str(), global.status.as_str());
+    let (brace, rest) = match json.strip_prefix(&known) {
+        Some(rest) => (format!("{{\"t\":\"{}\",", global.trans_type), rest),
+        None => (String::new(), json.as_str()),
     };
-    let folder = global.steps.first().and_then(|step| folder_of(&step.action));
-    match folder {
-        Some(folder) => format!("{folder}{FOLDER_END}{}", json.replace(&format!("\"{folder}"), FOLDER)),
-        None => json,
+    let mut record = String::with_capacity(json.len() + 16);
+    record.push_str(global.status.as_str());
+    record.push(' ');
+    let Some(folder) = global.steps.first().and_then(|step| folder_of(&step.action)) else {
+        record.push_str(&brace);
+        record.push_str(rest);
+        return record;
+    };
+    record.push_str(folder);
+    record.push(FOLDER_END);
+    record.push_str(&brace);
+    let quoted = format!("\"{folder}");
+    let mut parts = rest.split(&quoted);
+    record.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        record.push_str(FOLDER);
+        record.push_str(part);
     }
+    record
 }
 
-fn gid_of(gid: &str) -> String {
-    format!("{{\"g\":\"{gid}\",")
+/// How the JSON begins, before it is shortened.
+fn known_of(gid: &str, trans_type: &str, status: &str) -> String {
+    format!("{{\"g\":\"{gid}\",\"t\":\"{trans_type}\",\"s\":\"{status}\",")
 }
 
 /// Scheme, host and path up to the last slash, unless JSON would write them in another way.
@@ -93,14 +109,15 @@ fn folder_of(url: &str) -> Option<&str> {
     (plain && folder.contains("://")).then_some(folder)
 }
 
-fn json_of(gid: &str, record: &str) -> String {
+fn json_of(gid: &str, status: &str, record: &str) -> String {
     let json = match record.split_once(FOLDER_END) {
         Some((folder, json)) => json.replace(FOLDER, &format!("\"{folder}")),
         None => record.to_owned(),
     };
-    match json.strip_prefix('{') {
-        Some(rest) if !rest.starts_with("\"g\":") => format!("{}{rest}", gid_of(gid)),
-        _ => json,
+    let shortened = json.strip_prefix("{\"t\":\"").and_then(|rest| rest.split_once("\","));
+    match shortened {
+        Some((trans_type, rest)) => format!("{}{rest}", known_of(gid, trans_type, status)),
+        None => json,
     }
 }
 
@@ -111,10 +128,10 @@ pub fn read(gid: &str, record: Option<Vec<u8>>, rows: Vec<(String, String)>) -> 
     let record = String::from_utf8(record).map_err(|error| unexpected(error.to_string()))?;
     let mut parts = record.splitn(3, ' ');
     let version = parts.next().and_then(|text| text.parse().ok());
-    let (Some(version), Some(_status), Some(json)) = (version, parts.next(), parts.next()) else {
+    let (Some(version), Some(status), Some(json)) = (version, parts.next(), parts.next()) else {
         return Err(unexpected(record));
     };
-    let json = json_of(gid, json);
+    let json = json_of(gid, status, json);
     let mut global: Global = serde_json::from_str(&json).map_err(|error| unexpected(error.to_string()))?;
     let has_rows = !rows.is_empty();
     let mut read = Vec::with_capacity(rows.len());
@@ -155,7 +172,7 @@ mod tests {
             let request = TransRequest::from_json(body.to_string().as_bytes()).unwrap();
             let Ok(global) = request.into_global(1_795_000_000_000, &Limits::default(), &|_| None) else { continue };
             let record = record_of(&global);
-            let stored = format!("0000000007 prepared {record}").into_bytes();
+            let stored = format!("0000000007 {record}").into_bytes();
             let loaded = read("{a}-7", Some(stored), Vec::new()).unwrap().unwrap();
             assert_eq!((loaded.global, loaded.version), (global, 7), "{record}");
         }

@@ -172,7 +172,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-fn quantiles(measured: &load::Measured) -> String {
+pub fn quantiles(measured: &load::Measured) -> String {
     let millis = |quantile| measured.latency.value_at_quantile(quantile) as f64 / 1000.0;
     format!("p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms", millis(0.5), millis(0.99), millis(0.999))
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::load::{Load, SKU};
+use super::load::{Load, SKU, Template};
 use crate::audit::Audit;
 use crate::http::Api;
 use crate::processes::{Process, free_port, fresh_directory, sibling};
@@ -17,11 +17,14 @@ use crate::resp::Redis;
 /// Redis starts in milliseconds; ten seconds is a machine that stands still.
 const REDIS_START_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often a counter is read while waiting for it: rare enough to cost nothing, often enough to time a run by.
-const POLL: Duration = Duration::from_millis(5);
+pub const POLL: Duration = Duration::from_millis(5);
 /// The slowest figure is done in a minute; this is for slow machines.
-const WAIT_TIME_MAX: Duration = Duration::from_secs(300);
+pub const WAIT_TIME_MAX: Duration = Duration::from_secs(300);
 /// The longest that a sale may have: while the order service holds its answers, calls must not be repeated.
 const ENDPOINT_TIMEOUT_MS: u64 = 60_000;
+
+/// The place of the order service among the processes: after Redis.
+const SINK: usize = 1;
 
 /// Entries of the hash that is weighed; enough for the fixed costs to vanish.
 const WEIGHED_ENTRIES: u32 = 50_000;
@@ -83,9 +86,10 @@ pub struct Lab {
     pub sink: Api,
     pub redis: Redis,
     pub sale: String,
-    orders: u64,
+    pub orders: u64,
     /// Bytes that the allocator gives each hash entry beyond what MEMORY USAGE says.
     entry_surplus: f64,
+    directory: PathBuf,
     socket_directory: PathBuf,
 }
 
@@ -114,11 +118,8 @@ impl Lab {
         let mut redis = start_redis(plan, &socket, processes).await?;
         let entry_surplus = weigh_entries(&mut redis).await?;
 
-        let log = plan.directory.join("sink-service.log");
-        let ours = sibling("rushline-loadtest")?;
-        let (process, address) = Process::start_listening("sink service", &ours, &["sink-service"], &log).await?;
+        let (process, sink) = start_sink(&plan.directory, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         processes.push(process);
-        let sink = Api { address };
 
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut envs = vec![
@@ -160,13 +161,31 @@ impl Lab {
             sale,
             orders: plan.orders,
             entry_surplus,
+            directory: plan.directory.clone(),
             socket_directory,
         })
     }
 
+    /// The service is gone, and its books with it: whoever calls it now is refused the connection.
+    pub async fn stop_sink(&mut self) -> anyhow::Result<()> {
+        self.processes.remove(SINK).stop().await
+    }
+
+    /// It is back, at the same address.
+    pub async fn start_sink(&mut self) -> anyhow::Result<()> {
+        let (process, _) = start_sink(&self.directory, self.sink.address).await?;
+        self.processes.insert(SINK, process);
+        Ok(())
+    }
+
     /// The load of all orders of this lab.
     pub fn load(&self, connections: usize) -> Load {
-        Load { address: self.server.address, sale: self.sale.clone(), connections, orders: self.orders, rate: None }
+        self.load_of(Template::order(&self.sale), connections)
+    }
+
+    /// As many requests of another kind.
+    pub fn load_of(&self, template: Template, connections: usize) -> Load {
+        Load { address: self.server.address, template, connections, orders: self.orders, rate: None }
     }
 
     pub fn key(&self, part: &str) -> String {
@@ -270,6 +289,14 @@ async fn weigh_entries(redis: &mut Redis) -> anyhow::Result<f64> {
     let said = redis.number(&["MEMORY", "USAGE", "weighed", "SAMPLES", "0"]).await?;
     redis.call(&["DEL", "weighed"]).await?;
     Ok((grown as f64 - said as f64) / WEIGHED_ENTRIES as f64)
+}
+
+async fn start_sink(directory: &Path, listen: SocketAddr) -> anyhow::Result<(Process, Api)> {
+    let (ours, listen) = (sibling("rushline-loadtest")?, listen.to_string());
+    let args = ["sink-service", "--listen", &listen];
+    let log = directory.join("sink-service.log");
+    let (process, address) = Process::start_listening("sink service", &ours, &args, &log).await?;
+    Ok((process, Api { address }))
 }
 
 async fn start_redis(plan: &Plan<'_>, socket: &Path, processes: &mut Vec<Process>) -> anyhow::Result<Redis> {

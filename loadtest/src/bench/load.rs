@@ -1,6 +1,6 @@
-//! The generator: a closed loop of connections, each with its next order ready before the last answer is in.
+//! The generator: a closed loop of connections, each with its next request ready before the last answer is in.
 //!
-//! Runs on a thread of its own, on one core. An order's bytes are a template whose digits are overwritten, so that
+//! Runs on a thread of its own, on one core. A request's bytes are a template whose digits are overwritten, so that
 //! making a new buyer and a new key costs a few stores.
 
 use std::cell::{Cell, RefCell};
@@ -21,8 +21,8 @@ pub const PAYLOAD: &str =
 const _: () = assert!(PAYLOAD.len() == 110);
 
 pub const SKU: &str = "sku-1";
-/// Stands for the order's number in the template; as many digits as a number has.
-const MARK: &str = "##########";
+/// Stands for the request's number in a template; as many digits as a number has.
+pub const MARK: &str = "##########";
 /// Times that one order is sent again because the server said to wait.
 const ATTEMPTS_MAX: u32 = 1000;
 /// The server says seconds; the generator is there to find the limit and asks sooner.
@@ -32,10 +32,11 @@ const WAIT_MAX: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub struct Load {
     pub address: SocketAddr,
-    pub sale: String,
+    pub template: Template,
     pub connections: usize,
+    /// How many requests.
     pub orders: u64,
-    /// Orders a second; as fast as answers come if absent.
+    /// Requests a second; as fast as answers come if absent.
     pub rate: Option<f64>,
 }
 
@@ -108,7 +109,7 @@ async fn drive(load: Load) -> anyhow::Result<Measured> {
 
 /// One connection, from its first order to the last there is.
 async fn caller(shared: Rc<Shared>, mut connection: Connection) -> anyhow::Result<()> {
-    let mut template = Template::new(&shared.load.sale);
+    let mut template = shared.load.template.clone();
     loop {
         let number = shared.next.get();
         if number >= shared.load.orders {
@@ -140,17 +141,23 @@ async fn caller(shared: Rc<Shared>, mut connection: Connection) -> anyhow::Resul
 }
 
 /// A request whose number can be changed in place.
-struct Template {
+#[derive(Clone)]
+pub struct Template {
     bytes: Vec<u8>,
     marks: Vec<usize>,
 }
 
 impl Template {
-    fn new(sale: &str) -> Self {
+    /// An order of one unit by a buyer of its own.
+    pub fn order(sale: &str) -> Self {
         let body = format!(r#"{{"buyer":"u{MARK}","items":[{{"sku":"{SKU}","quantity":1}}],"payload":{PAYLOAD}}}"#);
+        Self::post(&format!("/v1/sales/{sale}/orders"), &format!("idempotency-key: k{MARK}\r\n"), &body)
+    }
+
+    /// Any POST; each [`MARK`] in it becomes the request's number. `headers` is empty or ends with CRLF.
+    pub fn post(target: &str, headers: &str, body: &str) -> Self {
         let mut bytes = Vec::new();
-        let target = format!("/v1/sales/{sale}/orders");
-        write_request(&mut bytes, "POST", &target, &format!("idempotency-key: k{MARK}\r\n"), body.as_bytes());
+        write_request(&mut bytes, "POST", target, headers, body.as_bytes());
         let marks = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(MARK.as_bytes())).collect();
         Self { bytes, marks }
     }
@@ -190,7 +197,7 @@ mod tests {
             let new = seen.lock().unwrap().insert((key, body["buyer"].as_str().unwrap().into()));
             json_bytes(if new { 201 } else { 500 }, "{}".into())
         }));
-        let load = Load { address, sale: "s".into(), connections: 7, orders: 1000, rate: None };
+        let load = Load { address, template: Template::order("s"), connections: 7, orders: 1000, rate: None };
         let measured = run(load.clone()).await.unwrap();
         measured.expect(&[201], 1000).unwrap();
         assert_eq!(measured.latency.len(), 1000);
@@ -208,8 +215,8 @@ mod tests {
             *calls += 1;
             json_bytes(if *calls <= 2 { 429 } else { 201 }, "{}".into())
         }));
-        let measured =
-            run(Load { address, sale: "s".into(), connections: 1, orders: 10, rate: Some(10_000.0) }).await.unwrap();
+        let template = Template::order("s");
+        let measured = run(Load { address, template, connections: 1, orders: 10, rate: Some(10_000.0) }).await.unwrap();
         assert_eq!(measured.statuses, BTreeMap::from([(201, 10), (429, 2)]));
     }
 }

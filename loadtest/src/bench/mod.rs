@@ -7,6 +7,7 @@ mod figures;
 mod lab;
 mod load;
 mod summary;
+mod transactions;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,8 +18,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::http::Api;
 use crate::processes::{Process, fresh_directory, sibling};
 use lab::{Class, Lab, Mode, Plan};
-use load::Load;
+use load::{Load, Template};
 use summary::{Figure, Summary};
+use transactions::Kind;
 
 /// Requests of one floor measurement: about two seconds.
 const FLOOR_REQUESTS: u64 = 200_000;
@@ -74,6 +76,11 @@ impl Bench {
         if self.settings.quick { full / QUICK } else { full }
     }
 
+    /// Is it only to be seen that all of it works?
+    pub fn quick(&self) -> bool {
+        self.settings.quick
+    }
+
     /// A new lab for the figure `name`.
     pub async fn open(
         &mut self,
@@ -113,7 +120,7 @@ impl Bench {
         let orders = self.orders(FLOOR_REQUESTS);
         let load = Load {
             address: self.floor.address,
-            sale: "floor".into(),
+            template: Template::order("floor"),
             connections: self.connections,
             orders,
             rate: None,
@@ -151,6 +158,10 @@ impl Bench {
                     let bulk_per_s = bulk.map_or(SUSTAINED_GUESS * self.floor_per_s(), |figure| figure.value);
                     figures.extend(figures::sustained(self, bulk_per_s).await?);
                 }
+                Part::TransRate(kind) => figures.push(transactions::rate(self, kind).await?),
+                Part::TransRedis(kind) => figures.extend(transactions::redis(self, kind).await?),
+                Part::TransBytes => figures.push(transactions::bytes(self).await?),
+                Part::TransOutage => figures.extend(transactions::outage(self).await?),
             }
             self.close().await?;
             for figure in &figures[before..] {
@@ -175,10 +186,14 @@ enum Part {
     RedisMicros(usize),
     RedisBytes,
     Sustained,
+    TransRate(Kind),
+    TransRedis(Kind),
+    TransBytes,
+    TransOutage,
 }
 
 /// In this order: the sustained run takes its pace from the delivered bulk rate.
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 17] = [
     Part::Admitted(Class::Memory),
     Part::Admitted(Class::Fsync),
     Part::Delivered(Class::Memory, Mode::Single),
@@ -189,6 +204,13 @@ const PARTS: [Part; 10] = [
     Part::RedisMicros(256),
     Part::RedisBytes,
     Part::Sustained,
+    Part::TransRate(Kind::EmptySaga),
+    Part::TransRate(Kind::Message),
+    Part::TransRate(Kind::Saga),
+    Part::TransRedis(Kind::EmptySaga),
+    Part::TransRedis(Kind::Saga),
+    Part::TransBytes,
+    Part::TransOutage,
 ];
 
 impl Part {
@@ -201,6 +223,10 @@ impl Part {
             Part::RedisMicros(clients) => format!("redis_time_per_order_{clients}_clients"),
             Part::RedisBytes => "redis_bytes_per_order_in_flight_beyond_payload".into(),
             Part::Sustained => "sustained".into(),
+            Part::TransRate(kind) => format!("transactions_{}", kind.name()),
+            Part::TransRedis(kind) => format!("transactions_redis_{}", kind.name()),
+            Part::TransBytes => "transactions_redis_bytes".into(),
+            Part::TransOutage => "transactions_outage".into(),
         }
     }
 }

@@ -41,7 +41,7 @@ impl Figure {
 
     /// Only a rate has a ratio to the floor.
     pub fn ratio(&self) -> Option<f64> {
-        (self.unit == "orders/s").then(|| self.value / self.floor_per_s)
+        self.unit.ends_with("/s").then(|| self.value / self.floor_per_s)
     }
 
     pub fn holds(&self) -> bool {

@@ -60,6 +60,9 @@ pub enum BranchResult {
     Ongoing,
     /// Anything else, no answer included: asked again after a longer interval.
     Unknown(String),
+    /// Nobody was asked, because of too many other calls there: asked after a longer interval. No failure of the branch,
+    /// so it counts neither for alerts nor for a retry limit.
+    NotCalled(String),
 }
 
 /// What the driver does next.
@@ -87,6 +90,8 @@ pub struct Pass {
     rested: bool,
     /// The interval has been doubled in this pass; once is enough, however many branches fail.
     backed_off: bool,
+    /// A branch did not answer clearly in this pass, which counts for alerts.
+    failed: bool,
     /// A result that decides the status: the next step is this move.
     decided: Option<(GlobalStatus, Option<String>)>,
     /// The first error, for a client that waits.
@@ -154,6 +159,27 @@ pub fn next_step(global: &Global, pass: &mut Pass, now_ms: u64, limits: &Limits)
     }
 }
 
+/// Takes `global` as far as it gets without calling anybody: branches without a URL are successes, and what follows from
+/// them. For what is about to be stored, so that it is stored as it will be; nothing has happened outside, so nothing
+/// is lost if the store refuses it.
+pub fn run_uncalled(global: &mut Global, now_ms: u64, limits: &Limits) {
+    if !global.branches.is_empty() && global.branches.iter().all(|branch| !branch.url.is_empty()) {
+        return;
+    }
+    let mut pass = Pass::default();
+    loop {
+        match next_step(global, &mut pass, now_ms, limits) {
+            Step::Call(specs) if specs.iter().all(|spec| spec.url.is_empty()) => {
+                for spec in specs {
+                    apply(global, &mut pass, spec.called, BranchResult::Success, now_ms, limits);
+                }
+            }
+            Step::Move { to, reason } => apply_move(global, to, reason.as_deref(), now_ms),
+            Step::Call(_) | Step::Await | Step::Wait { .. } | Step::Done => return,
+        }
+    }
+}
+
 /// Takes the result of a call in: rows, interval, next try, reason. Nothing happens to what is over.
 ///
 /// After a workflow's callback, load the record again before this: the client changes it while the call runs.
@@ -170,6 +196,12 @@ pub fn apply(
         return Applied::default();
     }
     global.update_ms = now_ms;
+    if let BranchResult::NotCalled(text) = result {
+        pass.back_off(global, limits);
+        pass.rest(global, called, now_ms);
+        pass.note_error(global, text, false);
+        return Applied::default();
+    }
     let verdict = match (called, global.trans_type) {
         (Called::QueryPrepared, _) => msg::take_answer(global, pass, &result),
         (Called::Workflow, _) => workflow::take_answer(&result),
@@ -192,21 +224,19 @@ pub fn apply(
             Applied::default()
         }
         Verdict::BackOff => {
-            if !pass.backed_off {
-                pass.backed_off = true;
-                global.interval_ms = timing::backed_off_ms(global, limits);
+            if !pass.failed {
+                pass.failed = true;
                 global.failed_passes = global.failed_passes.saturating_add(1);
             }
+            pass.back_off(global, limits);
             pass.rest(global, called, now_ms);
             let (text, failure) = match result {
                 BranchResult::Failure(text) => (text, true),
-                BranchResult::Unknown(text) => (text, false),
+                BranchResult::Unknown(text) | BranchResult::NotCalled(text) => (text, false),
                 BranchResult::Success | BranchResult::Ongoing => (String::new(), false),
             };
             let text = check::cut(&text, TEXT_BYTES_MAX).to_owned();
-            if !matches!(global.trans_type, TransType::Saga | TransType::Workflow) {
-                pass.error.get_or_insert(Refusal::UnknownResult { text: text.clone(), failure });
-            }
+            pass.note_error(global, text.clone(), failure);
             let alert = || global.alert(called, text);
             Applied { alert: (global.failed_passes >= limits.alert_after).then(alert) }
         }
@@ -240,6 +270,18 @@ impl Pass {
         self.tried.push(called);
         self.rested = true;
         global.next_cron_ms = now_ms.saturating_add(global.interval_ms);
+    }
+
+    fn back_off(&mut self, global: &mut Global, limits: &Limits) {
+        if !std::mem::replace(&mut self.backed_off, true) {
+            global.interval_ms = timing::backed_off_ms(global, limits);
+        }
+    }
+
+    fn note_error(&mut self, global: &Global, text: String, failure: bool) {
+        if !matches!(global.trans_type, TransType::Saga | TransType::Workflow) {
+            self.error.get_or_insert(Refusal::UnknownResult { text, failure });
+        }
     }
 
     /// The first error of the pass: what a client that waits is told.

@@ -161,7 +161,7 @@ impl Global {
                 Verdict::Clear
             }
             BranchResult::Ongoing => Verdict::Rest,
-            BranchResult::Failure(_) | BranchResult::Unknown(_) => Verdict::BackOff,
+            BranchResult::Failure(_) | BranchResult::Unknown(_) | BranchResult::NotCalled(_) => Verdict::BackOff,
         }
     }
 

@@ -30,7 +30,9 @@ pub mod topic;
 pub mod workflow;
 pub mod xa;
 
-pub use drive::{Alert, Applied, BranchResult, CallSpec, Called, Pass, Step, apply, apply_move, next_step, waited};
+pub use drive::{
+    Alert, Applied, BranchResult, CallSpec, Called, Pass, Step, apply, apply_move, next_step, run_uncalled, waited,
+};
 pub use gid::TransGid;
 pub use global::{Branch, Global, Options, StepUrls};
 pub use moves::Change;

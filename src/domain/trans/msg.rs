@@ -74,7 +74,7 @@ pub(super) fn take_answer(msg: &Global, pass: &mut Pass, answer: &BranchResult) 
             Verdict::Clear
         }
         BranchResult::Ongoing => Verdict::Rest,
-        BranchResult::Unknown(_) => Verdict::BackOff,
+        BranchResult::Unknown(_) | BranchResult::NotCalled(_) => Verdict::BackOff,
     }
 }
 

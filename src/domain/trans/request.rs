@@ -13,8 +13,13 @@ use super::status::{GlobalStatus, Protocol, TransType};
 use super::timing::{self, Limits};
 use crate::domain::ids::Invalid;
 use bytes::Bytes;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 /// The subscribers of a topic; `None` or empty: no such topic.
 pub type Topics<'a> = &'a dyn Fn(&str) -> Option<Vec<String>>;
@@ -47,6 +52,16 @@ pub struct TransRequest {
 impl TransRequest {
     /// Reads a JSON body.
     pub fn from_json(body: &[u8]) -> Result<Self, Invalid> {
+        // As every SDK sends it; whatever is not just so is read with more patience.
+        match serde_json::from_slice::<Object<Plain>>(body) {
+            Ok(Object(plain)) if plain.steps.as_ref().is_none_or(|steps| steps.len() <= check::STEPS_MAX) => {
+                Ok(plain.into())
+            }
+            _ => Self::from_lenient_json(body),
+        }
+    }
+
+    fn from_lenient_json(body: &[u8]) -> Result<Self, Invalid> {
         let mut fields = Fields::read("body", body)?;
         let (steps, old_payloads) = steps(fields.list("steps")?)?;
         let mut payloads = fields.texts("payloads")?;
@@ -166,6 +181,88 @@ impl TransRequest {
     }
 }
 
+/// A body in which every key is spelled as dtm spells it and every value is of its type: a third of the work. What it
+/// takes it reads as [`TransRequest::from_lenient_json`] does; a key it does not know may be one of these in other case.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain {
+    gid: Option<String>,
+    trans_type: Option<String>,
+    steps: Option<Vec<Object<PlainStep>>>,
+    payloads: Option<Vec<String>>,
+    query_prepared: Option<String>,
+    protocol: Option<String>,
+    custom_data: Option<String>,
+    rollback_reason: Option<String>,
+    req_extra: Option<BTreeMap<String, String>>,
+    wait_result: Option<bool>,
+    timeout_to_fail: Option<i64>,
+    request_timeout: Option<i64>,
+    retry_interval: Option<i64>,
+    retry_limit: Option<i64>,
+    branch_headers: Option<BTreeMap<String, String>>,
+    concurrent: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlainStep {
+    action: Option<String>,
+    compensate: Option<String>,
+    data: Option<String>,
+}
+
+/// A JSON object, and nothing else: serde would also take a list, for the fields in their order.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        from.deserialize_map(Reader(PhantomData))
+    }
+}
+
+impl From<Plain> for TransRequest {
+    fn from(plain: Plain) -> Self {
+        let mut payloads: Vec<Bytes> = plain.payloads.unwrap_or_default().into_iter().map(Bytes::from).collect();
+        let mut steps = Vec::new();
+        for Object(step) in plain.steps.unwrap_or_default() {
+            let (action, compensate) = (step.action.unwrap_or_default(), step.compensate.unwrap_or_default());
+            steps.push(StepUrls { action, compensate });
+            payloads.extend(step.data.filter(|data| !data.is_empty()).map(Bytes::from));
+        }
+        Self {
+            gid: plain.gid.unwrap_or_default(),
+            trans_type: plain.trans_type.unwrap_or_default(),
+            steps,
+            payloads,
+            query_prepared: plain.query_prepared.unwrap_or_default(),
+            protocol: plain.protocol.unwrap_or_default(),
+            custom_data: plain.custom_data.unwrap_or_default(),
+            rollback_reason: plain.rollback_reason.unwrap_or_default(),
+            req_extra: plain.req_extra.unwrap_or_default(),
+            wait_result: plain.wait_result.unwrap_or_default(),
+            timeout_to_fail: plain.timeout_to_fail.unwrap_or_default(),
+            request_timeout: plain.request_timeout.unwrap_or_default(),
+            retry_interval: plain.retry_interval.unwrap_or_default(),
+            retry_limit: plain.retry_limit.unwrap_or_default(),
+            branch_headers: plain.branch_headers.unwrap_or_default(),
+            concurrent: plain.concurrent.unwrap_or_default(),
+        }
+    }
+}
+
 /// The steps and, in their order, the non-empty `data` of those that have it.
 fn steps(list: Vec<Value>) -> Result<(Vec<StepUrls>, Vec<Bytes>), Invalid> {
     if list.len() > check::STEPS_MAX {
@@ -215,5 +312,42 @@ impl RegisterBranch {
     /// One of the mode's own entries; empty when it is missing.
     pub(super) fn field(&self, key: &str) -> &str {
         self.fields.get(key).map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ways of reading must agree wherever the quick one reads at all.
+    #[test]
+    fn the_quick_way_reads_as_the_lenient_one() {
+        for body in [
+            r#"{"gid":"g","trans_type":"saga","steps":[{"action":"a","compensate":"c"}],"payloads":["{}"],"concurrent":true}"#,
+            r#"{"gid":null,"steps":[{"action":null,"data":"d"},{"action":"b","data":""}],"payloads":null,"wait_result":null}"#,
+            r#"{"branch_headers":{"b":"1","a":"2","b":"3"},"req_extra":{"status":"succeed"},"retry_limit":-3}"#,
+            r#" {"timeout_to_fail":9223372036854775807,"protocol":"http","custom_data":"{"a":"é"}"} "#,
+            "{}",
+        ] {
+            let Object(plain) = serde_json::from_str::<Object<Plain>>(body).expect(body);
+            let lenient = TransRequest::from_lenient_json(body.as_bytes()).expect(body);
+            assert_eq!(TransRequest::from(plain), lenient, "{body}");
+            assert_eq!(TransRequest::from_json(body.as_bytes()), Ok(lenient), "{body}");
+        }
+        const LIST: &str = "[null,null,null,null,null,null,null,null,null,null,null,null,null,null,null,null]";
+        const STEP: &str = r#"{"steps":[["a","b","c"]]}"#;
+        for body in [
+            r#"{"GID":"g"}"#,
+            r#"{"gid":"a","gid":"b"}"#,
+            r#"{"other":1,"gid":"g"}"#,
+            r#"{"gid":1}"#,
+            "",
+            "[]",
+            LIST,
+            STEP,
+        ] {
+            let read = TransRequest::from_json(body.as_bytes());
+            assert_eq!(read, TransRequest::from_lenient_json(body.as_bytes()), "{body}");
+        }
     }
 }

@@ -172,7 +172,7 @@ pub(super) fn take_result(saga: &mut Global, i: usize, result: &BranchResult, no
             }
             Verdict::Again
         }
-        BranchResult::Success | BranchResult::Ongoing | BranchResult::Unknown(_) => {
+        BranchResult::Success | BranchResult::Ongoing | BranchResult::Unknown(_) | BranchResult::NotCalled(_) => {
             saga.take_row_result(i, result, now_ms)
         }
     }

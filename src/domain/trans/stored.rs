@@ -39,14 +39,16 @@ struct Stored<'a> {
     options: Cow<'a, Options>,
     #[serde(rename = "c")]
     create_ms: u64,
-    #[serde(rename = "u")]
-    update_ms: u64,
+    /// Missing: as `create_ms`.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    update_ms: Option<u64>,
     #[serde(rename = "f", default, skip_serializing_if = "is_default")]
     finish_ms: u64,
     #[serde(rename = "fr", default, skip_serializing_if = "is_default")]
     rollback_ms: u64,
-    #[serde(rename = "n")]
-    next_cron_ms: u64,
+    /// Missing: as `create_ms`.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    next_cron_ms: Option<u64>,
     #[serde(rename = "i")]
     interval_ms: u64,
     #[serde(rename = "rc", default, skip_serializing_if = "is_default")]
@@ -105,6 +107,7 @@ impl Serialize for Global {
         let untouched = self.branches.iter().all(|row| row.status == BranchStatus::Prepared);
         let letter = |row: &Branch| row.status.as_str().chars().next();
         let settled = self.branches.iter().filter(|row| row.status != BranchStatus::Prepared);
+        let other_than_created = |ms: u64| (ms != self.create_ms).then_some(ms);
         Stored {
             gid: Cow::Borrowed(&self.gid),
             trans_type: self.trans_type,
@@ -117,10 +120,10 @@ impl Serialize for Global {
             rollback_reason: Cow::from(&self.rollback_reason),
             options: Cow::Borrowed(&self.options),
             create_ms: self.create_ms,
-            update_ms: self.update_ms,
+            update_ms: other_than_created(self.update_ms),
             finish_ms: self.finish_ms,
             rollback_ms: self.rollback_ms,
-            next_cron_ms: self.next_cron_ms,
+            next_cron_ms: other_than_created(self.next_cron_ms),
             interval_ms: self.interval_ms,
             retry_count: self.retry_count,
             failed_passes: self.failed_passes,
@@ -171,10 +174,10 @@ impl<'de> Deserialize<'de> for Global {
             rollback_reason: stored.rollback_reason.into_owned(),
             options: stored.options.into_owned(),
             create_ms: stored.create_ms,
-            update_ms: stored.update_ms,
+            update_ms: stored.update_ms.unwrap_or(stored.create_ms),
             finish_ms: stored.finish_ms,
             rollback_ms: stored.rollback_ms,
-            next_cron_ms: stored.next_cron_ms,
+            next_cron_ms: stored.next_cron_ms.unwrap_or(stored.create_ms),
             interval_ms: stored.interval_ms,
             retry_count: stored.retry_count,
             failed_passes: stored.failed_passes,

@@ -43,6 +43,8 @@ pub(super) fn take_answer(answer: &BranchResult) -> Verdict {
     match answer {
         BranchResult::Ongoing => Verdict::Rest,
         // The client would have submitted before it answered yes or no. That it has not is as unclear as silence.
-        BranchResult::Success | BranchResult::Failure(_) | BranchResult::Unknown(_) => Verdict::BackOff,
+        BranchResult::Success | BranchResult::Failure(_) | BranchResult::Unknown(_) | BranchResult::NotCalled(_) => {
+            Verdict::BackOff
+        }
     }
 }

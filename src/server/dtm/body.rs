@@ -1,10 +1,11 @@
 //! Reading a body within its bounds of size and time.
 
 use super::{BODY_BYTES_MAX, Failed, json};
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::response::Response;
 use http::StatusCode;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use std::time::Duration;
 
 /// A body that is too long is read and thrown away up to here: whoever is still sending does not read an answer, and a
@@ -13,7 +14,7 @@ const DISCARDED_MAX: usize = 8 * BODY_BYTES_MAX;
 
 /// The body, or the answer to a bad one. One that trickles in holds a connection as well as a head does: both get
 /// `within`.
-pub async fn read(body: Body, within: Duration) -> Result<Bytes, Response> {
+pub async fn read(body: Incoming, within: Duration) -> Result<Bytes, Response> {
     match tokio::time::timeout(within, collect(body)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
@@ -33,7 +34,7 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 }
 
 /// `None`: it is too long.
-async fn collect(mut body: Body) -> Result<Option<Bytes>, axum::Error> {
+async fn collect(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
     let mut first = Bytes::new();
     let mut whole = Vec::new();
     let mut length = 0;

@@ -14,10 +14,10 @@ mod view;
 
 use super::App;
 use ::http::header::{CONTENT_TYPE, LOCATION};
-use ::http::{Method, StatusCode};
+use ::http::{Method, Request, StatusCode};
 use axum::body::Body;
-use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
 use operations::Refused;
 use serde::Serialize;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Everything below `/api/`.
-pub async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
+pub async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Response {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     if path.len() > 1 && path.ends_with('/') {
@@ -39,9 +39,9 @@ pub async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
     let query = head.uri.query().unwrap_or_default();
     match path {
         "/api/ping" => json(StatusCode::OK, &serde_json::json!({ "msg": "pong" })),
-        "/api/json-rpc" if head.method == Method::POST => json_rpc::answer(&app, &body).await,
+        "/api/json-rpc" if head.method == Method::POST => json_rpc::answer(app, &body).await,
         _ => match path.strip_prefix("/api/dtmsvr/") {
-            Some(route) => http::answer(&app, &head.method, route, query, &body).await,
+            Some(route) => http::answer(app, &head.method, route, query, &body).await,
             None => not_found(),
         },
     }

@@ -9,8 +9,9 @@ use crate::domain::ids::Invalid;
 use crate::domain::trans::drive::waited;
 use crate::domain::trans::{
     Change, Class, Global, Pass, Protocol, Refusal, RegisterBranch, TransGid, TransRequest, TransType, moves,
+    run_uncalled,
 };
-use crate::driver::{Driver, Ended, Told, now_ms};
+use crate::driver::{self, Driver, Ended, Told, now_ms};
 use crate::store;
 use crate::store::trans::{Appended, Created, Due, Saved};
 use crate::store::trans_form::Loaded;
@@ -113,8 +114,14 @@ pub async fn submit(driver: &Arc<Driver>, request: TransRequest) -> Result<(), R
     let new = request.trans_type == TransType::Saga.as_str()
         || (request.trans_type == TransType::Msg.as_str() && request.query_prepared.is_empty());
     let room = if request.wait_result { driver.wait_for_room().await } else { driver.room() };
-    let change =
-        |existing: Option<&Global>| moves::submit(existing, request.clone(), now_ms(), driver.limits(), &subscribers);
+    let change = |existing: Option<&Global>| {
+        let (now, limits) = (now_ms(), driver.limits());
+        let mut change = moves::submit(existing, request.clone(), now, limits, &subscribers)?;
+        if let Change::Create(global) | Change::Replace(global) = &mut change {
+            run_uncalled(global, now, limits);
+        }
+        Ok(change)
+    };
     let (global, told) = perform(driver, &gid, new, Some(room), change).await?;
     if !request.wait_result || request.trans_type == TransType::Workflow.as_str() {
         return Ok(());
@@ -243,7 +250,7 @@ async fn create(driver: &Arc<Driver>, mut global: Box<Global>, room: &mut Drive)
     // Driven from memory, a saga goes on without writing each result.
     global.ahead = drive && global.trans_type == TransType::Saga;
     crate::crash::point("trans.before_create");
-    match driver.redis.create_trans(&global, due).await? {
+    match driver.writer.create(&global, due).await? {
         Created::Exists => Ok(Written::Meanwhile(driver.redis.load_trans(&global.gid).await?.map(Box::new))),
         Created::New => {
             crate::crash::point("trans.after_create");
@@ -262,7 +269,7 @@ async fn replace(
 ) -> Result<Written, Refused> {
     let (due, drive) = plan(driver, &global, room);
     crate::crash::point("trans.before_replace");
-    let saved = driver.redis.save_trans(&global, loaded.global.status, loaded.version, loaded.has_rows, due).await?;
+    let saved = driver.writer.save(&global, loaded.global.status, loaded.version, loaded.has_rows, due).await?;
     crate::crash::point("trans.after_replace");
     match saved {
         Saved::Saved(version) => {
@@ -276,8 +283,10 @@ async fn replace(
 }
 
 fn go(driver: &Arc<Driver>, loaded: Loaded, due: Due, drive: bool, room: &mut Drive) -> Option<Told> {
-    if let Due::At(ms) = due {
-        driver.due_at(ms);
+    match due {
+        Due::At(ms) => driver.due_at(ms),
+        Due::Never => driver::count_end(&loaded.global),
+        Due::Leased(_) => {}
     }
     match room.take() {
         Some(Some(room)) if drive => Some(driver.start(loaded, room)),

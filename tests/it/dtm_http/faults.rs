@@ -94,3 +94,22 @@ async fn an_outage_of_a_service_ends_well() {
     must(&app, "submit", &waiting(saga(&service, "after", &["a", "down"]))).await;
     assert!(service.doubled().is_empty(), "{:?}", service.doubled());
 }
+
+/// Those that wait for a host which hangs give their places back before they were called: others need not wait for all
+/// of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_hangs_leaves_room_for_others() {
+    let (hanging, good) = (Service::start().await, Service::start().await);
+    hanging.slow("/hang", Duration::from_secs(60));
+    let options = AppOptions::default().quick_trans().setting("trans.request_timeout_ms", 400);
+    let options = options.setting("trans.retry_interval_ms", 60_000).setting("trans.retry_max_ms", 60_000);
+    let options = options.setting("trans.running_max", 20).setting("trans.calls_per_host_max", 1);
+    let app = App::start(options).await;
+    for i in 0..60 {
+        must(&app, "submit", &saga(&hanging, &format!("x{i}"), &["hang"])).await;
+    }
+    must(&app, "submit", &saga(&good, "good", &["a"])).await;
+    wait_for(&app, "good", "succeed").await;
+    let called = hanging.all_calls().len();
+    assert!(called < 30, "{called} of the 60 before it were called first");
+}

@@ -7,6 +7,7 @@ mod requests;
 mod saga;
 mod story;
 mod tcc_xa;
+mod uncalled;
 mod workflow;
 
 use story::tell;
