@@ -14,6 +14,7 @@ mod pass;
 
 use crate::branch::Caller;
 use crate::domain::trans::{Alert, Limits, Refusal, TransGid};
+use crate::reconciler::Records;
 use crate::store;
 use crate::store::redis::Redis;
 use crate::store::trans_form::Loaded;
@@ -69,7 +70,11 @@ struct Run {
 
 pub struct Driver {
     pub redis: Arc<Redis>,
+    /// Where transactions are that have left Redis.
+    pub records: Arc<Records>,
     pub settings: Settings,
+    /// Told when transactions have ended: the drain has work.
+    pub ended: Notify,
     caller: Arc<Caller>,
     running: Mutex<HashMap<TransGid, Run>>,
     room: Arc<Semaphore>,
@@ -91,9 +96,11 @@ pub fn now_ms() -> u64 {
 }
 
 impl Driver {
-    pub fn new(redis: Arc<Redis>, settings: Settings) -> Arc<Self> {
+    pub fn new(redis: Arc<Redis>, records: Arc<Records>, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             redis,
+            records,
+            ended: Notify::new(),
             caller: Caller::new(settings.calls_per_host_max),
             running: Mutex::default(),
             room: Arc::new(Semaphore::new(settings.running_max)),

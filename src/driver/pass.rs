@@ -181,6 +181,9 @@ impl Work<'_> {
         self.global.ahead = remembered;
         match saved {
             Ok(Saved::Saved(version)) => {
+                if due == Due::Never {
+                    self.driver.ended.notify_one();
+                }
                 self.version = version;
                 self.status = self.global.status;
                 self.unwritten = false;

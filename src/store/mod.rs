@@ -15,6 +15,7 @@ pub mod redis;
 pub mod sales;
 pub mod scripts;
 pub mod trans;
+pub mod trans_drain;
 pub mod trans_form;
 
 /// A fault between us and Redis. Outcomes (sold out, limit reached …) are values, never one of these.

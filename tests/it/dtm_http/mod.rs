@@ -1,6 +1,7 @@
 //! Global transactions as a dtm SDK sees them, over HTTP and JSON-RPC, against a real server and real branch services.
 
 mod administration;
+pub mod drained;
 mod faults;
 mod malformed;
 mod message;
