@@ -4,7 +4,7 @@
 //! pass, `NAME:N` at the N-th. In a release build a crash point is nothing at all.
 
 /// Every point, in the order an order passes them. The crash tests kill the server at each of them.
-/// Those of global transactions are [`TRANS_POINTS`].
+/// Those of global transactions are [`TRANS_POINTS`] and [`TRANS_DRAIN_POINTS`].
 pub const POINTS: [&str; 9] = [
     "admit.before_script",
     "admit.after_script",
@@ -36,6 +36,10 @@ pub const TRANS_POINTS: [&str; 14] = [
     "trans.after_reset",
 ];
 
+/// The points of the drain of finished transactions.
+pub const TRANS_DRAIN_POINTS: [&str; 3] =
+    ["trans_drain.before_write", "trans_drain.after_write", "trans_drain.after_forget"];
+
 /// Dies here if a test asked for it.
 #[inline(always)]
 pub fn point(name: &'static str) {
@@ -60,11 +64,11 @@ mod armed {
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
     fn is_point(name: &str) -> bool {
-        super::POINTS.contains(&name) || super::TRANS_POINTS.contains(&name)
+        [&super::POINTS[..], &super::TRANS_POINTS, &super::TRANS_DRAIN_POINTS].iter().any(|all| all.contains(&name))
     }
 
     pub(super) fn pass(name: &'static str) {
-        debug_assert!(is_point(name), "`{name}` is missing in POINTS and TRANS_POINTS");
+        debug_assert!(is_point(name), "`{name}` is in none of the lists of points");
         if let Some((at, pass)) = &*AT
             && at == name
             && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *pass

@@ -5,6 +5,7 @@ use crate::demo;
 use crate::domain::trans;
 use crate::driver::{self, Driver};
 use crate::fault::Fault;
+use crate::reconciler::transactions::Drain;
 use crate::reconciler::{Reconciler, Records};
 use crate::sale::Limits;
 use crate::sale::node::Node;
@@ -55,8 +56,8 @@ async fn serve(
     };
     let redis = connect(&config, embedded.as_ref()).await?;
     let node = Node::new(redis.clone(), &config.node.name, limits(&config));
-    let driver = Driver::new(redis.clone(), transactions(&config));
     let records = Records::new(config.records_url().expose());
+    let driver = Driver::new(redis.clone(), records.clone(), transactions(&config));
     let kind = describe_records(&config, &records).await;
     let app = Arc::new(App {
         node: node.clone(),
@@ -80,6 +81,15 @@ async fn serve(
         backlog_alarm: config.records.backlog_alarm,
     };
     tokio::spawn(reconciler.run());
+    let drain = Drain {
+        driver: driver.clone(),
+        records: records.clone(),
+        node: node.name.clone(),
+        batch_max: config.records.batch_max,
+        remember: config.trans.remember_finished,
+        backlog_alarm: config.records.backlog_alarm,
+    };
+    tokio::spawn(drain.run());
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -232,7 +242,7 @@ async fn describe_records(config: &Config, records: &Records) -> String {
     match tokio::time::timeout(Duration::from_secs(5), records.sink()).await {
         Ok(Ok(sink)) => format!("{} {url}", sink.kind()),
         Ok(Err(error)) => {
-            tracing::warn!(%error, "the records cannot be reached; finished orders wait in Redis until they can");
+            tracing::warn!(%error, "the records cannot be reached; what is finished waits in Redis until they can");
             format!("{url} (not reachable yet)")
         }
         Err(_) => format!("{url} (not reachable yet)"),

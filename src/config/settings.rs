@@ -63,7 +63,7 @@ settings! {
             Words { default: RewriteAfterLoad::Auto, words: RewriteAfterLoad::WORDS };
     }
 
-    /// Where finished orders are kept.
+    /// Where finished orders and global transactions are kept.
     records: Records {
         /// Which database: sqlite:PATH, mongodb://, postgres:// or mysql://. Without it, SQLite in the data directory.
         url: Option<SecretUrl>, "records.url", OptionalUrl {
@@ -73,7 +73,7 @@ settings! {
         };
         /// Most records in one write. More write faster and hold more memory.
         batch_max: usize, "records.batch_max", Count { default: 1_000, min: 1, max: 100_000, unit: "records" };
-        /// Finished orders not yet in the records, above which the log warns and the metric is raised.
+        /// Finished orders, or finished transactions, not yet in the records, above which the log warns.
         backlog_alarm: u64, "records.backlog_alarm", Count { default: 1_000_000, min: 1, max: 1 << 40, unit: "orders" };
     }
 
@@ -114,6 +114,9 @@ settings! {
         /// How long a transaction lies untouched before another node takes it on. Shorter recovers sooner and writes
         /// more often.
         lease: Duration, "trans.lease_ms", Millis { default: 10_000, min: 300, max: 3_600_000 };
+        /// How long a repeated call on a finished transaction that has left Redis still hears what it did before. More
+        /// costs some 200 bytes of Redis for each; after it, or with 0, its gid is free and begins a new transaction.
+        remember_finished: Duration, "trans.remember_finished_ms", Millis { default: 600_000, min: 0, max: 2_678_400_000 };
         /// Most transactions that this node works on at once; further ones wait in Redis, oldest first.
         running_max: usize, "trans.running_max", Count { default: 4_096, min: 1, max: 1_000_000, unit: "transactions" };
         /// Most branches of one transaction called at once.

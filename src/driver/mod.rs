@@ -15,6 +15,7 @@ mod pass;
 
 use crate::branch::Caller;
 use crate::domain::trans::{Alert, Global, Limits, Refusal, TransGid};
+use crate::reconciler::Records;
 use crate::store;
 use crate::store::redis::Redis;
 use crate::store::trans_form::Loaded;
@@ -73,7 +74,11 @@ struct Run {
 pub struct Driver {
     pub redis: Arc<Redis>,
     pub writer: Writer,
+    /// Where transactions are that have left Redis.
+    pub records: Arc<Records>,
     pub settings: Settings,
+    /// Told when transactions have ended: the drain has work.
+    pub ended: Notify,
     caller: Arc<Caller>,
     running: Mutex<HashMap<TransGid, Run>>,
     room: Arc<Semaphore>,
@@ -106,10 +111,12 @@ pub fn count_end(global: &Global) {
 }
 
 impl Driver {
-    pub fn new(redis: Arc<Redis>, settings: Settings) -> Arc<Self> {
+    pub fn new(redis: Arc<Redis>, records: Arc<Records>, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             writer: Writer::start(redis.clone()),
             redis,
+            records,
+            ended: Notify::new(),
             caller: Caller::new(settings.calls_per_host_max),
             running: Mutex::default(),
             room: Arc::new(Semaphore::new(settings.running_max)),

@@ -196,6 +196,9 @@ impl Work<'_> {
         self.global.ahead = remembered;
         match saved {
             Ok(Saved::Saved(version)) => {
+                if due == Due::Never {
+                    self.driver.ended.notify_one();
+                }
                 (self.version, self.sure) = (version, sure);
                 self.status = self.global.status;
                 self.unwritten = false;

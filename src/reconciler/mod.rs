@@ -1,4 +1,5 @@
 //! The reconciler: drains finished orders from Redis to the records, and audits that nothing was lost on the way.
+//! Finished global transactions go the same way: see [`transactions`].
 //!
 //! It reads notices of finished entries (`finished` stream, group `records`), writes the entries' orders to the sink,
 //! and only then has Redis forget them. Dying anywhere in between changes nothing: writing is idempotent by gid, and
@@ -9,6 +10,8 @@ pub mod audit;
 pub mod mongo;
 pub mod sink;
 pub mod sql;
+mod transaction;
+pub mod transactions;
 
 use crate::crash;
 use crate::domain::ids::EntryId;

@@ -1,4 +1,4 @@
-//! Where finished orders go for good: one row or document per gid.
+//! Where finished orders and global transactions go for good: one row or document each.
 //!
 //! A sink must make three promises, and each has a test on the real server:
 //! writing the same records again changes nothing (idempotent by gid); `write` answers only when the records are as
@@ -7,6 +7,9 @@
 use super::{mongo::Mongo, sql::Sql};
 use crate::domain::ids::{Gid, SaleName};
 use crate::domain::order::Record;
+use crate::domain::trans::{Global, TransGid};
+use crate::store::trans::Filter;
+use std::collections::HashSet;
 
 /// Why a sink could not do its work. Everything here may be tried again: writing is idempotent.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,13 @@ pub enum Error {
     /// A row that this program did not write, or wrote in a form it no longer reads.
     #[error("record {gid} cannot be read: {problem}")]
     Malformed { gid: String, problem: String },
+}
+
+/// A record that the database does not take, by a rule that is not rushline's or for its size; the others are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unwritten {
+    pub gid: String,
+    pub reason: String,
 }
 
 /// How many finished orders of a sale the records hold.
@@ -93,5 +103,50 @@ impl Sink {
             Self::Sql(sql) => sql.tally(sale).await,
             Self::Mongo(mongo) => mongo.tally(sale).await,
         }
+    }
+
+    /// Writes finished global transactions durably; those already there stay as they are. Names those that the database
+    /// refuses by themselves; all others are written.
+    pub async fn write_transactions(&self, globals: &[Global]) -> Result<Vec<Unwritten>, Error> {
+        match self {
+            Self::Sql(sql) => sql.write_transactions(globals).await,
+            Self::Mongo(mongo) => mongo.write_transactions(globals).await,
+        }
+    }
+
+    /// The global transaction of this gid; the youngest, if there were several one after the other.
+    pub async fn transaction(&self, gid: &TransGid) -> Result<Option<Global>, Error> {
+        let found = self.read_transactions(&[gid.to_string()]).await?;
+        Ok(found.into_iter().max_by_key(|global| global.create_ms))
+    }
+
+    /// Those of these times of creation and gids that are there, in any order.
+    pub async fn transactions(&self, keys: &[(u64, String)]) -> Result<Vec<Global>, Error> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let gids: Vec<String> = keys.iter().map(|(_, gid)| gid.clone()).collect();
+        let wanted: HashSet<(u64, &str)> = keys.iter().map(|(ms, gid)| (*ms, gid.as_str())).collect();
+        let mut found = self.read_transactions(&gids).await?;
+        found.retain(|global| wanted.contains(&(global.create_ms, global.gid.as_str())));
+        Ok(found)
+    }
+
+    async fn read_transactions(&self, gids: &[String]) -> Result<Vec<Global>, Error> {
+        match self {
+            Self::Sql(sql) => sql.read_transactions(gids).await,
+            Self::Mongo(mongo) => mongo.read_transactions(gids).await,
+        }
+    }
+
+    /// Times of creation and gids of one page, newest first, by the indexes.
+    pub async fn list_transactions(&self, filter: &Filter) -> Result<Vec<(u64, String)>, Error> {
+        let mut found = match self {
+            Self::Sql(sql) => sql.list_transactions(filter).await?,
+            Self::Mongo(mongo) => mongo.list_transactions(filter).await?,
+        };
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.truncate(filter.limit);
+        Ok(found)
     }
 }

@@ -15,6 +15,7 @@ pub fn describe() {
     describe_counter!("rushline_records_written_total", "Finished orders written to the records.");
     describe_counter!("rushline_records_errors_total", "Writes to the records that failed and were tried again.");
     describe_counter!("rushline_transactions_ended_total", "Global transactions that ended here, by type and status.");
+    describe_counter!("rushline_transactions_drained_total", "Finished transactions that left Redis for the records.");
     describe_counter!("rushline_transactions_claimed_total", "Global transactions taken up because they were due.");
     describe_counter!("rushline_transaction_alerts_total", "Alerts about global transactions that do not get on.");
     describe_counter!("rushline_branch_calls_total", "Calls of branches, by op and result.");
@@ -32,6 +33,11 @@ pub fn describe() {
     describe_gauge!("rushline_backlog_intake_batches", "Batches with an order that has not ended.");
     describe_gauge!("rushline_backlog_retry_orders", "Orders waiting for another try.");
     describe_gauge!("rushline_backlog_finished_batches", "Batches that have ended and wait for the records.");
+    describe_gauge!("rushline_transactions_backlog", "Finished transactions that wait for the records.");
+    describe_gauge!(
+        "rushline_transactions_set_aside",
+        "Finished transactions that the records refuse one by one, as this node sees it."
+    );
     describe_gauge!("rushline_records_backlog_entries", "As above, over all sales.");
 }
 
@@ -39,6 +45,9 @@ pub fn describe() {
 pub async fn refresh(app: &App) {
     gauge!("rushline_redis_usable").set(f64::from(u8::from(app.node.redis.usable())));
     gauge!("rushline_in_flight_orders").set(app.node.in_flight() as f64);
+    if let Ok(undrained) = app.driver.redis.finished_trans_count().await {
+        gauge!("rushline_transactions_backlog").set(undrained as f64);
+    }
     let mut series = 0;
     for open in app.node.all_opened() {
         let sale = open.sale.name.to_string();

@@ -80,6 +80,11 @@ pub fn trans_index(prefix: &str, partition: u16, status: &str, trans_type: &str)
     format!("{prefix}{{T/{partition}}}:i:{status}:{trans_type}")
 }
 
+/// Which node drains the finished global transactions of a partition.
+pub fn trans_drain(prefix: &str, partition: u16) -> String {
+    format!("{prefix}{{T/{partition}}}:drain")
+}
+
 /// Named values of one category, such as the topics.
 pub fn trans_kv(prefix: &str, category: &str) -> String {
     format!("{prefix}{{T/kv}}:{category}")

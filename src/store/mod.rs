@@ -15,6 +15,7 @@ pub mod redis;
 pub mod sales;
 pub mod scripts;
 pub mod trans;
+pub mod trans_drain;
 pub mod trans_form;
 pub mod trans_writer;
 

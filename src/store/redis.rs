@@ -112,6 +112,11 @@ impl Redis {
         self.usable.load(Ordering::Relaxed)
     }
 
+    /// Longest wait for one answer.
+    pub fn patience(&self) -> Duration {
+        self.settings.timeout
+    }
+
     /// One of the shared connections, in turn.
     pub fn lane(&self) -> ConnectionManager {
         let turn = self.next_lane.fetch_add(1, Ordering::Relaxed);

@@ -42,6 +42,8 @@ mod registry {
         trans_append,
         trans_claim,
         trans_create,
+        trans_drain_lease,
+        trans_drained,
         trans_hurry,
         trans_reset,
         trans_save,

@@ -36,7 +36,7 @@ pub enum Created {
 }
 
 /// A record and its rows, as Redis answers them.
-type Stored = (Option<Vec<u8>>, Vec<(String, String)>);
+pub(super) type Stored = (Option<Vec<u8>>, Vec<(String, String)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saved {
@@ -75,11 +75,16 @@ fn unexpected(what: &'static str, reply: &Value) -> Error {
 }
 
 impl Redis {
+    /// `None` also when it has left for the records; [`Redis::find_trans`] tells.
     pub async fn load_trans(&self, gid: &TransGid) -> Result<Option<Loaded>, Error> {
+        let (record, rows) = self.read_trans(gid).await?;
+        trans_form::read(gid.as_str(), record, rows)
+    }
+
+    pub(super) async fn read_trans(&self, gid: &TransGid) -> Result<Stored, Error> {
         let mut pipeline = redis::pipe();
         self.ask_for(&mut pipeline, gid.as_str());
-        let (record, rows): Stored = pipeline.query_async(&mut self.lane()).await?;
-        trans_form::read(gid.as_str(), record, rows)
+        Ok(pipeline.query_async(&mut self.lane()).await?)
     }
 
     /// Many at a time, in one round trip; one that cannot be read is an error of its own.

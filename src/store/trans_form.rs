@@ -4,7 +4,7 @@
 //! a hash of its own, `<op>/<branch_id>` → `<place> <JSON>`, so that registering one neither reads nor rewrites the
 //! others; the save that decides takes them into the record.
 
-use super::Error;
+use super::{Error, trans_drain};
 use crate::domain::trans::{Branch, BranchStatus, Global, Op};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -121,10 +121,10 @@ fn json_of(gid: &str, status: &str, record: &str) -> String {
     }
 }
 
-/// Reads a record and its rows; `None` if there is no record.
+/// Reads a record and its rows; `None` if there is no record, or no more than the word that stayed of one.
 pub fn read(gid: &str, record: Option<Vec<u8>>, rows: Vec<(String, String)>) -> Result<Option<Loaded>, Error> {
     let unexpected = |what: String| Error::Unexpected { what: "the record of a transaction", reply: what };
-    let Some(record) = record else { return Ok(None) };
+    let Some(record) = record.filter(|stored| !trans_drain::is_word(stored)) else { return Ok(None) };
     let record = String::from_utf8(record).map_err(|error| unexpected(error.to_string()))?;
     let mut parts = record.splitn(3, ' ');
     let version = parts.next().and_then(|text| text.parse().ok());

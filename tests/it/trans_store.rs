@@ -9,6 +9,7 @@ use rushline::domain::trans::{Branch, Global, GlobalStatus, Limits, Op, TransGid
 use rushline::store::keys::{TRANS_PARTITIONS, trans_partition};
 use rushline::store::redis::{self as store, Redis};
 use rushline::store::trans::{Appended, Created, Due, Filter, Saved};
+use rushline::store::trans_writer::Writer;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -143,6 +144,7 @@ fn new(gid: &str, trans_type: TransType, create_ms: u64) -> Global {
 
 struct Both<'a> {
     redis: &'a Redis,
+    writer: &'a Writer,
     model: BTreeMap<String, Known>,
 }
 
@@ -165,7 +167,7 @@ impl Both<'_> {
             Step::Create { gid, trans_type, due, later } => {
                 let (gid, trans_type) = (pick(gid), *trans_type.get(&TYPES));
                 let global = new(gid, trans_type, at(*later));
-                let created = self.redis.create_trans(&global, *due).await.unwrap();
+                let created = self.writer.create(&global, *due).await.unwrap();
                 let there = self.model.contains_key(gid);
                 assert_eq!(created, if there { Created::Exists } else { Created::New });
                 let known = Known { global, version: 1, rows: Vec::new(), rows_are_kept: true, due: score(*due) };
@@ -175,7 +177,7 @@ impl Both<'_> {
                 let gid = pick(gid);
                 let Some(known) = self.model.get(gid).cloned() else {
                     let global = new(gid, TransType::Tcc, T0);
-                    let saved = self.redis.save_trans(&global, global.status, 1, false, *due).await.unwrap();
+                    let saved = self.writer.save(&global, global.status, 1, false, *due).await.unwrap();
                     assert_eq!(saved, Saved::Gone);
                     return;
                 };
@@ -187,7 +189,7 @@ impl Both<'_> {
                 let due = if due == Due::Never && !global.status.is_final() { Due::At(T0) } else { due };
                 let version = if *stale { known.version.wrapping_sub(1) } else { known.version };
                 let has_rows = known.rows_are_kept && !known.rows.is_empty();
-                let saved = self.redis.save_trans(&global, was, version, has_rows, due).await.unwrap();
+                let saved = self.writer.save(&global, was, version, has_rows, due).await.unwrap();
                 if *stale {
                     assert_eq!(saved, Saved::Stale);
                     return;
@@ -344,6 +346,7 @@ fn model_and_scripts_agree(version: RedisVersion) {
         rewrite_after_load: false,
     };
     let redis = runtime.block_on(Redis::connect(settings)).unwrap();
+    let writer = runtime.block_on(async { Writer::start(redis.clone()) });
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let steps = prop::collection::vec(step(), 1..STEPS_MAX);
@@ -351,7 +354,7 @@ fn model_and_scripts_agree(version: RedisVersion) {
         runtime.block_on(async {
             let mut lane = redis.lane();
             ::redis::cmd("FLUSHALL").query_async::<()>(&mut lane).await.unwrap();
-            let mut both = Both { redis: &redis, model: BTreeMap::new() };
+            let mut both = Both { redis: &redis, writer: &writer, model: BTreeMap::new() };
             for step in &steps {
                 both.play(step).await;
                 both.compare().await;

@@ -1,7 +1,8 @@
 //! What each API call does to a transaction (dtm-server-protocol 5.3), as values.
 //!
 //! `existing` is the record as loaded; the caller writes the [`Change`] only if the record is still that one, and
-//! otherwise loads it and asks again. Every move is idempotent on an exact repeat.
+//! otherwise loads it and asks again. Every move is idempotent on an exact repeat. What a call on a transaction hears
+//! that is over stands in [`super::remembered`], because that is asked when its record has left the store as well.
 //!
 //! Where this differs from dtm: a repeated submit changes nothing at all. dtm makes fresh rows for it, which runs a
 //! saga's or msg's branches again beside a running pass (B2) and marks a tcc or xa as succeeded with its second phase
@@ -14,6 +15,7 @@ use super::drive::{REASON_BYTES_MAX, apply_move};
 use super::gid::TransGid;
 use super::global::{Branch, Global, Options};
 use super::refusal::Refusal;
+use super::remembered::{Remembered, workflow_end};
 use super::request::{RegisterBranch, Topics, TransRequest};
 use super::status::{BranchStatus, GlobalStatus, Op, TransType};
 use super::timing::{self, Limits};
@@ -43,6 +45,9 @@ pub fn prepare(
     let Some(stored) = existing else {
         return Ok(Change::Create(Box::new(request.into_global(now_ms, limits, topics)?)));
     };
+    if let Some(over) = Remembered::of(stored) {
+        return over.prepare().map(|()| Change::Nothing);
+    }
     if stored.status != GlobalStatus::Prepared {
         return Err(Refusal::CannotPrepare(stored.status));
     }
@@ -66,6 +71,9 @@ pub fn submit(
         apply_move(&mut global, GlobalStatus::Submitted, None, now_ms);
         return Ok(Change::Create(Box::new(global)));
     };
+    if let Some(over) = Remembered::of(stored) {
+        return over.submit(&request).map(|()| Change::Nothing);
+    }
     check_same(stored, &request)?;
     if stored.trans_type == TransType::Workflow {
         return end_workflow(stored, request, now_ms);
@@ -83,22 +91,15 @@ pub fn submit(
             apply_move(&mut global, GlobalStatus::Submitted, None, now_ms);
             Ok(Change::Replace(Box::new(global)))
         }
-        GlobalStatus::Submitted | GlobalStatus::Succeed => Ok(Change::Nothing),
-        GlobalStatus::Aborting | GlobalStatus::Failed => Err(Refusal::CannotSubmit(stored.status)),
+        GlobalStatus::Submitted => Ok(Change::Nothing),
+        _ => Err(Refusal::CannotSubmit(stored.status)),
     }
 }
 
 /// The client has run its workflow to an end.
 fn end_workflow(stored: &Global, request: TransRequest, now_ms: u64) -> Result<Change, Refusal> {
     let extra = |key: &str| request.req_extra.get(key).map_or("", String::as_str);
-    let to = match extra("status") {
-        "succeed" => GlobalStatus::Succeed,
-        "failed" => GlobalStatus::Failed,
-        _ => return Err(Invalid::new("req_extra", "must have the status succeed or failed").into()),
-    };
-    if stored.status == to {
-        return Ok(Change::Nothing);
-    }
+    let to = workflow_end(&request)?;
     if stored.status != GlobalStatus::Prepared {
         return Err(Refusal::CannotSubmit(stored.status));
     }
@@ -116,6 +117,9 @@ pub fn abort(existing: Option<&Global>, request: &TransRequest, now_ms: u64) -> 
         Some(stored) => stored,
         None => return Err(Refusal::NotFound(request.gid()?)),
     };
+    if let Some(over) = Remembered::of(stored) {
+        return over.abort(request).map(|()| Change::Nothing);
+    }
     let refused = Refusal::CannotAbort(stored.trans_type, stored.status);
     if request.trans_type()?.is_some_and(|asked| asked != stored.trans_type) {
         return Err(refused);
@@ -132,15 +136,15 @@ pub fn abort(existing: Option<&Global>, request: &TransRequest, now_ms: u64) -> 
             apply_move(&mut global, to, reason.filter(|reason| !reason.is_empty()), now_ms);
             Ok(Change::Replace(Box::new(global)))
         }
-        GlobalStatus::Aborting | GlobalStatus::Failed => Ok(Change::Nothing),
-        GlobalStatus::Submitted | GlobalStatus::Succeed => Err(refused),
+        GlobalStatus::Aborting => Ok(Change::Nothing),
+        _ => Err(refused),
     }
 }
 
 pub fn force_stop(existing: Option<&Global>, gid: &TransGid, now_ms: u64) -> Result<Change, Refusal> {
     let stored = existing.ok_or_else(|| Refusal::NotFound(gid.clone()))?;
-    if stored.status.is_final() {
-        return Err(Refusal::CannotForceStop(stored.status));
+    if let Some(over) = Remembered::of(stored) {
+        return over.force_stop().map(|()| Change::Nothing);
     }
     let mut global = stored.clone();
     apply_move(&mut global, GlobalStatus::Failed, None, now_ms);

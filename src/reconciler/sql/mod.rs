@@ -21,12 +21,15 @@
 //!
 //! There is no index but the primary key. A sale's gids share the prefix `<sale>.`, so pages and sums are ranges of it.
 //!
+//! Finished global transactions have a table of their own: see `transactions/`.
+//!
 //! See `row.rs` for what all three share, and `sqlite.rs`, `postgres.rs`, `mysql.rs` for what differs.
 
 mod mysql;
 mod postgres;
 pub(super) mod row;
 mod sqlite;
+mod transactions;
 
 use self::row::{Row, Stored};
 use super::address;
@@ -74,6 +77,7 @@ macro_rules! with {
         }
     };
 }
+use with;
 
 impl Sql {
     /// Connects, and creates or migrates the schema. Two that do so at once wait for each other.
@@ -101,7 +105,7 @@ impl Sql {
     pub async fn write(&self, records: &[Record]) -> Result<(), Error> {
         let rows = Row::sorted(records);
         let mut refused = None;
-        for part in row::parts(&rows, PART_BYTES_MAX) {
+        for part in row::parts(&rows, PART_BYTES_MAX, Row::bytes) {
             let mut open = vec![part];
             while let Some(rows) = open.pop() {
                 match with!(self, database => again(|| database.write(rows)).await) {

@@ -1,6 +1,7 @@
 //! Records in MySQL or MariaDB.
 
 use super::row::{self, Row, Stored};
+use super::transactions::MYSQL_TABLE;
 use super::{ANSWER_WAIT_MAX, Migrations, PART_BYTES_MAX, address, connection, insert, pool_options, within};
 use crate::reconciler::sink::Error;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool};
@@ -35,7 +36,8 @@ macro_rules! select {
     };
 }
 
-const MIGRATIONS: Migrations = &[&["CREATE TABLE IF NOT EXISTS rushline_orders (
+const MIGRATIONS: Migrations = &[ORDERS, MYSQL_TABLE];
+const ORDERS: &[&str] = &["CREATE TABLE IF NOT EXISTS rushline_orders (
         gid VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
         sale VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
         buyer VARCHAR(128) NOT NULL,
@@ -46,11 +48,13 @@ const MIGRATIONS: Migrations = &[&["CREATE TABLE IF NOT EXISTS rushline_orders (
         attempts BIGINT NOT NULL,
         admitted_at DATETIME(3) NOT NULL,
         finished_at DATETIME(3) NOT NULL
-    ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"]];
+    ) ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"];
 
 #[derive(Clone)]
 pub(super) struct MySql {
-    pool: MySqlPool,
+    pub(super) pool: MySqlPool,
+    /// Most bytes that the server takes at once.
+    pub(super) packet_bytes: usize,
 }
 
 impl MySql {
@@ -78,7 +82,7 @@ impl MySql {
             );
             return Err(address::refused(url, &problem));
         }
-        Ok(Self { pool })
+        Ok(Self { pool, packet_bytes: usize::try_from(packet_bytes).unwrap_or(usize::MAX) })
     }
 
     pub async fn write(&self, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {

@@ -3,6 +3,7 @@
 //! A part of a write is one statement over arrays: one plan, one round trip and one commit, whatever its length.
 
 use super::row::{Row, Stored};
+use super::transactions::POSTGRES_TABLE;
 use super::{ANSWER_WAIT_MAX, Migrations, address, connection, pool_options, within};
 use crate::reconciler::sink::Error;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
@@ -34,7 +35,8 @@ macro_rules! select {
     };
 }
 
-const MIGRATIONS: Migrations = &[&["CREATE TABLE rushline_orders (
+const MIGRATIONS: Migrations = &[ORDERS, POSTGRES_TABLE];
+const ORDERS: &[&str] = &["CREATE TABLE rushline_orders (
         gid TEXT COLLATE \"C\" NOT NULL PRIMARY KEY,
         sale TEXT NOT NULL,
         buyer TEXT NOT NULL,
@@ -45,11 +47,11 @@ const MIGRATIONS: Migrations = &[&["CREATE TABLE rushline_orders (
         attempts BIGINT NOT NULL,
         admitted_at TIMESTAMPTZ(3) NOT NULL,
         finished_at TIMESTAMPTZ(3) NOT NULL
-    )"]];
+    )"];
 
 #[derive(Clone)]
 pub(super) struct Postgres {
-    pool: PgPool,
+    pub(super) pool: PgPool,
 }
 
 impl Postgres {
@@ -107,7 +109,7 @@ impl Postgres {
     }
 }
 
-fn column<'r, 'a, T>(rows: &'r [Row<'a>], value: impl Fn(&'r Row<'a>) -> T) -> Vec<T> {
+pub(super) fn column<'r, R, T>(rows: &'r [R], value: impl Fn(&'r R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 

@@ -6,7 +6,7 @@ use crate::reconciler::sink::Error;
 
 /// The last millisecond of the year 9999. What lies behind does not fit MySQL's DATETIME, and must not make a write
 /// fail for ever: it is kept as this.
-const CLOCK_MS_MAX: u64 = 253_402_300_799_999;
+pub(super) const CLOCK_MS_MAX: u64 = 253_402_300_799_999;
 /// What a row takes beside its texts, for the sums that keep a statement below the servers' limits.
 const ROW_BYTES: usize = 256;
 
@@ -47,23 +47,23 @@ impl<'a> Row<'a> {
         i64::from(self.record.attempts)
     }
 
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let reason = self.record.reason.as_ref().map_or(0, String::len);
         ROW_BYTES + self.items.len() + self.record.payload.len() + reason
     }
 }
 
-fn clock(ms: u64) -> i64 {
+pub(super) fn clock(ms: u64) -> i64 {
     i64::try_from(ms.min(CLOCK_MS_MAX)).expect("the year 9999 fits")
 }
 
 /// Cuts rows into parts of at most `bytes_max`; a row that is larger by itself makes a part of its own.
-pub(super) fn parts<'r, 'a>(rows: &'r [Row<'a>], bytes_max: usize) -> impl Iterator<Item = &'r [Row<'a>]> {
+pub(super) fn parts<R>(rows: &[R], bytes_max: usize, bytes_of: impl Fn(&R) -> usize) -> impl Iterator<Item = &[R]> {
     let mut rest = rows;
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let fitting = rest.iter().take_while(|row| {
-            bytes += row.bytes();
+            bytes += bytes_of(row);
             bytes <= bytes_max
         });
         let (part, behind) = rest.split_at(fitting.count().max(1).min(rest.len()));
@@ -73,7 +73,7 @@ pub(super) fn parts<'r, 'a>(rows: &'r [Row<'a>], bytes_max: usize) -> impl Itera
 }
 
 /// Cuts rows into statements of a few sizes only, largest first, so that each size is prepared once per connection.
-pub(super) fn statements<'r, 'a>(rows: &'r [Row<'a>], sizes: &'static [usize]) -> impl Iterator<Item = &'r [Row<'a>]> {
+pub(super) fn statements<'r, R>(rows: &'r [R], sizes: &'static [usize]) -> impl Iterator<Item = &'r [R]> {
     let mut rest = rows;
     std::iter::from_fn(move || {
         let size = sizes.iter().copied().find(|size| *size <= rest.len())?;
@@ -141,9 +141,9 @@ mod tests {
     fn parts_keep_every_row_and_the_limit() {
         let records: Vec<_> = [10, 5000, 10, 20_000, 10].iter().zip(0..).map(|(n, i)| record_of(i, *n)).collect();
         let rows = Row::sorted(&records);
-        let sizes: Vec<_> = parts(&rows, 8000).map(<[Row]>::len).collect();
+        let sizes: Vec<_> = parts(&rows, 8000, Row::bytes).map(<[Row]>::len).collect();
         assert_eq!(sizes, [3, 1, 1]);
-        assert_eq!(parts(&[], 8000).count(), 0);
+        assert_eq!(parts(&[], 8000, Row::bytes).count(), 0);
     }
 
     #[test]

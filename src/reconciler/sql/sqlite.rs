@@ -4,6 +4,7 @@
 //! Readers have their own and, thanks to the write-ahead log, neither wait for the writer nor make it wait.
 
 use super::row::{self, Row, Stored};
+use super::transactions::SQLITE_TABLE;
 use super::{CONNECT_WAIT_MAX, Migrations, address, insert, pool_options};
 use crate::reconciler::sink::Error;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
@@ -17,13 +18,17 @@ use std::time::{Duration, Instant};
 /// WITHOUT ROWID was slower (177,000/s at 100 rows) and suffers from large payloads.
 const STATEMENT_ROWS: &[usize] = &[100, 10, 1];
 
+/// IMMEDIATE takes the write lock at once: a transaction that began by reading could not wait for it.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+
 const INSERT: &str = "INSERT INTO rushline_orders_stored \
     (gid, sale, buyer, items, payload, status, reason, attempts, admitted_ms, finished_ms) VALUES ";
 const ROW: &str = "(?,?,?,?,?,?,?,?,?,?)";
 const SELECT: &str = "SELECT gid, buyer, items, payload, status, reason, attempts, admitted_ms, finished_ms FROM rushline_orders_stored ";
 
+const MIGRATIONS: Migrations = &[ORDERS, SQLITE_TABLE];
 /// The times as text are in a view and not in computed columns: those are computed at every insert, kept or not.
-const MIGRATIONS: Migrations = &[&[
+const ORDERS: &[&str] = &[
     "CREATE TABLE rushline_orders_stored (
         gid TEXT NOT NULL PRIMARY KEY,
         sale TEXT NOT NULL,
@@ -40,12 +45,12 @@ const MIGRATIONS: Migrations = &[&[
         strftime('%Y-%m-%dT%H:%M:%fZ', admitted_ms / 1000.0, 'unixepoch') AS admitted_at,
         strftime('%Y-%m-%dT%H:%M:%fZ', finished_ms / 1000.0, 'unixepoch') AS finished_at
         FROM rushline_orders_stored",
-]];
+];
 
 #[derive(Clone)]
 pub(super) struct Sqlite {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    pub(super) writer: SqlitePool,
+    pub(super) readers: SqlitePool,
 }
 
 impl Sqlite {
@@ -72,8 +77,7 @@ impl Sqlite {
 
     pub async fn write(&self, rows: &[Row<'_>]) -> Result<(), sqlx::Error> {
         let mut connection = self.writer.acquire().await?;
-        // IMMEDIATE takes the write lock at once: a transaction that began by reading could not wait for it.
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = connection.begin_with(BEGIN).await?;
         for rows in row::statements(rows, STATEMENT_ROWS) {
             let mut query = sqlx::query(insert(INSERT, ROW, rows.len(), " ON CONFLICT (gid) DO NOTHING"));
             for row in rows {
@@ -132,7 +136,7 @@ async fn first_connection(options: &SqliteConnectOptions) -> Result<SqliteConnec
 }
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut transaction = connection.begin_with(BEGIN).await?;
     sqlx::query("CREATE TABLE IF NOT EXISTS rushline_schema (version INTEGER NOT NULL PRIMARY KEY)")
         .execute(&mut *transaction)
         .await?;

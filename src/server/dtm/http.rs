@@ -2,7 +2,7 @@
 
 use super::operations::{self, Refused};
 use super::view::{KeyValue, Page, Progresses, Query, Transaction};
-use super::{gid, json, not_found, parameter, refused, topics, view};
+use super::{gid, json, lookup, not_found, parameter, refused, topics, view};
 use crate::domain::ids::Gid;
 use crate::domain::trans::{GlobalStatus, RegisterBranch, TransGid, TransRequest, TransType};
 use crate::driver::now_ms;
@@ -119,12 +119,16 @@ async fn show(app: &Arc<App>, query: &str) -> Answer {
 
 /// A global transaction, or a flash-sale order by its gid.
 async fn find(app: &Arc<App>, gid: &str) -> Result<Query, Refused> {
-    if let Ok(gid) = TransGid::parse(gid)
-        && let Some(loaded) = app.driver.redis.load_trans(&gid).await?
-    {
-        return Ok(Query::from(&loaded.global));
+    let found = match TransGid::parse(gid) {
+        Ok(gid) => lookup::transaction(&app.driver, &gid).await,
+        Err(_) => Ok(None),
+    };
+    let Ok(order_gid) = gid.parse::<Gid>() else {
+        return Ok(found?.as_ref().map_or(Query::NONE, Query::from));
+    };
+    if let Ok(Some(global)) = &found {
+        return Ok(Query::from(global));
     }
-    let Ok(order_gid) = gid.parse::<Gid>() else { return Ok(Query::NONE) };
     let order = orders::look_up(app, &order_gid).await.map_err(|problem| Refused::Other(problem.detail))?;
     let Some(order) = order else { return Ok(Query::NONE) };
     let open = app.node.open(&order_gid.sale).await?;
@@ -154,18 +158,9 @@ async fn list(app: &Arc<App>, query: &str) -> Answer {
     let none = (status.is_some() && filter.status.is_none())
         || (trans_type.is_some() && filter.trans_type.is_none())
         || (!position.is_empty() && filter.after.is_none());
-    let page = if none { Vec::new() } else { app.driver.redis.list_trans(&filter).await? };
-    let next_position = match page.last() {
-        Some((ms, gid)) if page.len() == limit => format!("{ms}-{gid}"),
-        _ => String::new(),
-    };
-    let gids: Vec<String> = page.into_iter().map(|(_, gid)| gid).collect();
-    let mut transactions = Vec::with_capacity(gids.len());
-    for loaded in app.driver.redis.load_all_trans(&gids).await? {
-        if let Some(loaded) = loaded? {
-            transactions.push(Transaction::from(&loaded.global));
-        }
-    }
+    let page = if none { lookup::Page::default() } else { lookup::page(&app.driver, &filter).await? };
+    let next_position = page.next.map_or_else(String::new, |(ms, gid)| format!("{ms}-{gid}"));
+    let transactions = page.transactions.iter().map(Transaction::from).collect();
     Ok(json(StatusCode::OK, &Page { next_position, transactions: Some(transactions) }))
 }
 

@@ -8,6 +8,7 @@ mod gid;
 pub mod grpc;
 mod http;
 mod json_rpc;
+mod lookup;
 mod operations;
 mod topics;
 mod view;

@@ -3,17 +3,18 @@
 //! The rules ([`crate::domain::trans::moves`]) say what a call changes; here it is written if the record still is what
 //! the rules saw, and otherwise read and asked again.
 
-use super::topics;
+use super::{lookup, topics};
 use crate::branch::{self, Uncallable};
 use crate::domain::ids::Invalid;
 use crate::domain::trans::drive::waited;
 use crate::domain::trans::{
-    Change, Class, Global, Pass, Protocol, Refusal, RegisterBranch, TransGid, TransRequest, TransType, moves,
-    run_uncalled,
+    Change, Class, Global, Pass, Protocol, Refusal, RegisterBranch, Remembered, TransGid, TransRequest, TransType,
+    moves, run_uncalled,
 };
 use crate::driver::{self, Driver, Ended, Told, now_ms};
 use crate::store;
 use crate::store::trans::{Appended, Created, Due, Saved};
+use crate::store::trans_drain::Found;
 use crate::store::trans_form::Loaded;
 use http::StatusCode;
 use std::collections::HashMap;
@@ -92,7 +93,15 @@ enum Written {
     Done(Box<Global>, Option<Told>),
     Nothing(Option<Box<Global>>),
     /// Somebody else was faster; there is this now.
-    Meanwhile(Option<Box<Loaded>>),
+    Meanwhile(Found),
+}
+
+/// What came of a call.
+enum Outcome {
+    /// The record now, if it was needed, and the pass at it.
+    There(Option<Box<Global>>, Option<Told>),
+    /// It was over and has left Redis, and this call is content with how it ended.
+    Left,
 }
 
 pub async fn prepare(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
@@ -102,7 +111,7 @@ pub async fn prepare(driver: &Arc<Driver>, request: TransRequest) -> Result<(), 
     let subscribers = |name: &str| topics.get(name).cloned();
     let change =
         |existing: Option<&Global>| moves::prepare(existing, request.clone(), now_ms(), driver.limits(), &subscribers);
-    perform(driver, &gid, true, None, change).await.map(|_| ())
+    perform(driver, &gid, true, None, change, Remembered::prepare).await.map(|_| ())
 }
 
 pub async fn submit(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
@@ -122,17 +131,19 @@ pub async fn submit(driver: &Arc<Driver>, request: TransRequest) -> Result<(), R
         }
         Ok(change)
     };
-    let (global, told) = perform(driver, &gid, new, Some(room), change).await?;
-    if !request.wait_result || request.trans_type == TransType::Workflow.as_str() {
-        return Ok(());
+    match perform(driver, &gid, new, Some(room), change, |past| past.submit(&request)).await? {
+        Outcome::There(global, told) if request.wait_result && request.trans_type != TransType::Workflow.as_str() => {
+            wait(driver, &gid, global, told).await
+        }
+        Outcome::There(..) | Outcome::Left => Ok(()),
     }
-    wait(driver, &gid, global, told).await
 }
 
 pub async fn abort(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
     let gid = request.gid()?;
     let change = |existing: Option<&Global>| moves::abort(existing, &request, now_ms());
-    let (global, told) = perform(driver, &gid, false, Some(driver.room()), change).await?;
+    let outcome = perform(driver, &gid, false, Some(driver.room()), change, |past| past.abort(&request)).await?;
+    let Outcome::There(global, told) = outcome else { return Ok(()) };
     if !global.as_ref().is_some_and(|global| global.options.wait_result) {
         return Ok(());
     }
@@ -145,7 +156,7 @@ pub async fn abort(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Re
 
 pub async fn force_stop(driver: &Arc<Driver>, gid: &TransGid) -> Result<(), Refused> {
     let change = |existing: Option<&Global>| moves::force_stop(existing, gid, now_ms());
-    perform(driver, gid, false, None, change).await.map(|_| ())
+    perform(driver, gid, false, None, change, Remembered::force_stop).await.map(|_| ())
 }
 
 pub async fn reset_next_cron(driver: &Arc<Driver>, gid: &TransGid) -> Result<(), Refused> {
@@ -153,7 +164,7 @@ pub async fn reset_next_cron(driver: &Arc<Driver>, gid: &TransGid) -> Result<(),
         return Ok(()); // it is being worked on now, which is what was asked for
     }
     let change = |existing: Option<&Global>| moves::reset_next_cron(existing, gid, now_ms());
-    perform(driver, gid, false, None, change).await.map(|_| ())
+    perform(driver, gid, false, None, change, |_| Ok(())).await.map(|_| ())
 }
 
 pub async fn register_branch(driver: &Arc<Driver>, request: RegisterBranch) -> Result<(), Refused> {
@@ -187,10 +198,10 @@ pub async fn prepare_workflow(driver: &Arc<Driver>, request: TransRequest) -> Re
     let gid = request.gid()?;
     let change =
         |existing: Option<&Global>| moves::prepare_workflow(existing, request.clone(), now_ms(), driver.limits());
-    match perform(driver, &gid, true, None, change).await? {
-        (Some(global), _) => Ok(*global),
-        (None, _) => match driver.redis.load_trans(&gid).await? {
-            Some(loaded) => Ok(loaded.global),
+    match perform(driver, &gid, true, None, change, |past| past.prepare_workflow(&request)).await? {
+        Outcome::There(Some(global), _) => Ok(*global),
+        Outcome::There(None, _) | Outcome::Left => match lookup::transaction(driver, &gid).await? {
+            Some(global) => Ok(global),
             None => Err(Refused::Other(format!("the workflow {gid} vanished while it was prepared"))),
         },
     }
@@ -208,16 +219,36 @@ fn check_urls(request: &TransRequest) -> Result<(), Refused> {
 }
 
 /// Asks the rules, writes what they say, and asks again if somebody else was faster. `new`: begin without a look.
+/// `over` are the rules for what has left Redis.
 async fn perform(
     driver: &Arc<Driver>,
     gid: &TransGid,
     new: bool,
     mut room: Drive,
     change: impl Fn(Option<&Global>) -> Result<Change, Refusal>,
-) -> Result<(Option<Box<Global>>, Option<Told>), Refused> {
-    let mut existing = if new { None } else { driver.redis.load_trans(gid).await?.map(Box::new) };
+    over: impl Fn(&Remembered) -> Result<(), Refusal>,
+) -> Result<Outcome, Refused> {
+    let mut found = if new { Found::Nothing } else { driver.redis.find_trans(gid).await? };
     for _ in 0..TRIES_MAX {
-        let written = match change(existing.as_ref().map(|loaded| &loaded.global))? {
+        let mut existing = match found {
+            Found::There(loaded) => Some(loaded),
+            Found::Nothing => None,
+            Found::Left(past) => {
+                over(&past)?;
+                return Ok(Outcome::Left);
+            }
+        };
+        let change = match change(existing.as_ref().map(|loaded| &loaded.global)) {
+            Err(Refusal::NotFound(_) | Refusal::StorageNotFound) if existing.is_none() => {
+                // Too long ago for Redis to remember, perhaps.
+                return match lookup::remembered(driver, gid).await? {
+                    Some(past) => Ok(over(&past).map(|()| Outcome::Left)?),
+                    None => Ok(change(None).map(|_| Outcome::Left)?),
+                };
+            }
+            change => change?,
+        };
+        let written = match change {
             Change::Nothing => Written::Nothing(existing.take().map(|loaded| Box::new(loaded.global))),
             Change::Create(global) => create(driver, global, &mut room).await?,
             Change::Replace(global) => match existing.take() {
@@ -227,9 +258,9 @@ async fn perform(
             change @ Change::Append(_) => return Err(Refused::Other(format!("{gid}: unexpected {change:?}"))),
         };
         match written {
-            Written::Done(global, told) => return Ok((Some(global), told)),
-            Written::Nothing(global) => return Ok((global, None)),
-            Written::Meanwhile(there) => existing = there,
+            Written::Done(global, told) => return Ok(Outcome::There(Some(global), told)),
+            Written::Nothing(global) => return Ok(Outcome::There(global, None)),
+            Written::Meanwhile(there) => found = there,
         }
     }
     Err(Refused::Other(format!("{gid} is written by too many at once; ask again")))
@@ -251,7 +282,7 @@ async fn create(driver: &Arc<Driver>, mut global: Box<Global>, room: &mut Drive)
     global.ahead = drive && global.trans_type == TransType::Saga;
     crate::crash::point("trans.before_create");
     match driver.writer.create(&global, due).await? {
-        Created::Exists => Ok(Written::Meanwhile(driver.redis.load_trans(&global.gid).await?.map(Box::new))),
+        Created::Exists => Ok(Written::Meanwhile(driver.redis.find_trans(&global.gid).await?)),
         Created::New => {
             crate::crash::point("trans.after_create");
             let says_ahead = std::mem::take(&mut global.ahead);
@@ -276,16 +307,17 @@ async fn replace(
             let now = Loaded { global: Global::clone(&global), version, ..loaded };
             Ok(Written::Done(global, go(driver, now, due, drive, room)))
         }
-        Saved::Stale | Saved::Gone => {
-            Ok(Written::Meanwhile(driver.redis.load_trans(&loaded.global.gid).await?.map(Box::new)))
-        }
+        Saved::Stale | Saved::Gone => Ok(Written::Meanwhile(driver.redis.find_trans(&loaded.global.gid).await?)),
     }
 }
 
 fn go(driver: &Arc<Driver>, loaded: Loaded, due: Due, drive: bool, room: &mut Drive) -> Option<Told> {
     match due {
         Due::At(ms) => driver.due_at(ms),
-        Due::Never => driver::count_end(&loaded.global),
+        Due::Never => {
+            driver::count_end(&loaded.global);
+            driver.ended.notify_one();
+        }
         Due::Leased(_) => {}
     }
     match room.take() {
@@ -318,8 +350,8 @@ async fn wait(
         }
         let now = match global.take() {
             Some(global) => global,
-            None => match driver.redis.load_trans(gid).await? {
-                Some(loaded) => loaded.global,
+            None => match lookup::transaction(driver, gid).await? {
+                Some(global) => global,
                 None => return Err(Refused::Other(format!("{gid} is no longer there"))),
             },
         };

@@ -12,7 +12,7 @@ async fn two_nodes_share_the_work_and_double_none() {
     service.slow("/slower", Duration::from_millis(900)); // longer than the lease: it must be renewed
     service.answers("/later", &[(500, ""), (425, ""), (200, "")]);
     let first = App::start(AppOptions::default().quick_trans()).await;
-    let second = App::start(AppOptions::default().quick_trans().redis(&first.redis_url())).await;
+    let second = App::start(AppOptions::default().quick_trans().beside(&first)).await;
     let apps = [&first, &second];
     let mut gids = Vec::new();
     for i in 0..40 {
@@ -31,7 +31,7 @@ async fn two_nodes_share_the_work_and_double_none() {
 async fn the_work_of_a_dead_node_goes_on_with_another() {
     let service = Service::start().await;
     let mut first = App::start(AppOptions::default().quick_trans()).await;
-    let second = App::start(AppOptions::default().quick_trans().redis(&first.redis_url())).await;
+    let second = App::start(AppOptions::default().quick_trans().beside(&first)).await;
     service.slow("/slow", Duration::from_millis(300));
     for i in 0..10 {
         must(&first, "submit", &saga(&service, &format!("k{i}"), &["slow", "slow"])).await;
@@ -49,7 +49,7 @@ async fn who_is_told_to_stop_hands_over() {
     let options = AppOptions::default().quick_trans().setting("shutdown.grace_ms", 300);
     let second = App::start(AppOptions::default().quick_trans()).await; // the Redis is its own, and stays
     let options = options.setting("trans.lease_ms", 60_000).setting("trans.request_timeout_ms", 5_000);
-    let mut first = App::start(options.redis(&second.redis_url())).await;
+    let mut first = App::start(options.beside(&second)).await;
     service.slow("/slow", Duration::from_secs(2));
     must(&first, "submit", &saga(&service, "h1", &["a", "slow"])).await;
     service.wait_for_calls("h1", 2).await;

@@ -2,6 +2,7 @@
 //! The stories of the modes, over all doors, are in `dtm_doors/`.
 
 mod administration;
+pub mod drained;
 mod faults;
 mod malformed;
 mod malformed_grpc;

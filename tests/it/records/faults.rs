@@ -52,7 +52,7 @@ fn house_rule(url: &str) -> [&'static str; 2] {
 }
 
 /// Runs a statement past the sink, as an operator would.
-async fn administer(url: &str, statement: &'static str) {
+pub async fn administer(url: &str, statement: &'static str) {
     use sqlx::{Connection, MySqlConnection, PgConnection, SqliteConnection};
     match url.split(':').next().unwrap() {
         "sqlite" => {

@@ -1,7 +1,9 @@
 //! Stories of the records, each told on SQLite, PostgreSQL, MariaDB and MongoDB.
 
 mod faults;
+mod transactions;
 
+use crate::dtm_http::drained;
 use crate::support::process::Process;
 use crate::support::servers::{MariaDb, Mongod, PASSWORD, Postgres};
 use rushline::domain::ids::{Buyer, EntryId, Gid, SaleName, Sku};
@@ -9,14 +11,14 @@ use rushline::domain::order::{Item, Record, Status};
 use rushline::reconciler::sink::{Error, Sink, Tally};
 
 /// A database server that a story can take away and bring back.
-enum Server {
+pub enum Server {
     Mongod(Mongod),
     Postgres(Postgres),
     MariaDb(MariaDb),
 }
 
 impl Server {
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         match self {
             Self::Mongod(server) => server.url(),
             Self::Postgres(server) => server.url(),
@@ -24,7 +26,7 @@ impl Server {
         }
     }
 
-    fn kill9(&mut self) {
+    pub fn kill9(&mut self) {
         match self {
             Self::Mongod(server) => server.kill9(),
             Self::Postgres(server) => server.kill9(),
@@ -41,7 +43,7 @@ impl Server {
         }
     }
 
-    async fn restart(&mut self) {
+    pub async fn restart(&mut self) {
         match self {
             Self::Mongod(server) => server.restart().await,
             Self::Postgres(server) => server.restart().await,
@@ -68,8 +70,11 @@ async fn records_in_mariadb() {
 /// One start of the server serves all stories; each has sales of its own.
 async fn tell_all(mut server: Server) {
     let sink = two_open_at_once(&server.url()).await;
+    drained::every_mode_reads_the_same_from(&server.url()).await;
     tell_what_needs_no_kill(&sink).await;
+    transactions::tell_all(&sink, &server.url()).await;
     faults::one_refused_record_does_not_hold_up_the_others(&sink, &server.url()).await;
+    drained::the_records_are_away_for_a_while(&mut server).await;
     faults::killed_in_the_middle(&sink, &mut server).await;
     faults::down_is_an_error_and_passes(&sink, &mut server).await;
     faults::hanging_is_an_error_and_passes(&sink, &server).await;
@@ -88,7 +93,9 @@ async fn records_in_sqlite() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}/deeper/records.db", directory.path().display());
     let sink = two_open_at_once(&url).await;
+    drained::every_mode_reads_the_same_from(&url).await;
     tell_what_needs_no_kill(&sink).await;
+    transactions::tell_all(&sink, &url).await;
     faults::one_refused_record_does_not_hold_up_the_others(&sink, &url).await;
     faults::a_locked_file_is_an_error_and_passes(&sink, &url).await;
     faults::a_killed_writer_loses_nothing_it_acknowledged(directory.path()).await;

@@ -49,6 +49,11 @@ impl AppOptions {
         self.setting("records.url", url)
     }
 
+    /// Another node of the same shop: on the Redis and the records of `app`, which has SQLite.
+    pub fn beside(self, app: &App) -> Self {
+        self.redis(&app.redis_url()).records(&format!("sqlite:{}", app.data_dir().join("orders.db").display()))
+    }
+
     /// Short leases and short pauses between tries, so that a test sees a takeover within a second or two.
     pub fn quick(self) -> Self {
         self.setting("delivery.lease_ms", 600)
@@ -100,6 +105,7 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Null when the body is no JSON.
     pub json: Value,
+    pub body: Bytes,
     /// From asking to the last byte.
     pub took: Duration,
 }
@@ -167,6 +173,7 @@ impl Http {
                 status: head.status.as_u16(),
                 headers: head.headers,
                 json: serde_json::from_slice(&body).unwrap_or_default(),
+                body,
                 took: started.elapsed(),
             })
         };
@@ -311,6 +318,14 @@ impl App {
     pub async fn patch(&self, path: &str, body: &Value) -> Reply {
         let reply = self.http.ask(Method::PATCH, path, &[], Some(body)).await;
         reply.unwrap_or_else(|error| panic!("PATCH {path}: {error}"))
+    }
+
+    /// A metric without labels, as it is now; 0 if nothing has touched it.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await.body;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.trim().parse().unwrap())
     }
 
     /// Creates a sale that must be new.

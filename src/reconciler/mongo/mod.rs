@@ -6,6 +6,10 @@
 //!
 //! There is nothing to create or migrate: the collection comes with its first document, and the index on `_id` with
 //! the collection. A sale's gids share the prefix `<sale>.`, so pages and sums are ranges of that index.
+//!
+//! Finished global transactions are in a collection of their own: see [`transactions`].
+
+mod transactions;
 
 use super::address;
 use super::sink::{Error, Tally};
@@ -41,6 +45,7 @@ const REFUSALS: [i32; 3] = [DUPLICATE_KEY, 121, 10334];
 #[derive(Clone)]
 pub struct Mongo {
     orders: Collection<Document>,
+    transactions: Collection<transactions::Document>,
 }
 
 /// A record as MongoDB keeps it.
@@ -86,7 +91,9 @@ impl Mongo {
         let database = options.default_database.clone().unwrap_or_else(|| DATABASE.into());
         let database = Client::with_options(options)?.database(&database);
         within(ANSWER_WAIT_MAX, async { database.run_command(doc! { "ping": 1 }).await }).await?;
-        Ok(Self { orders: database.collection(COLLECTION) })
+        let transactions = database.collection(transactions::COLLECTION);
+        within(ANSWER_WAIT_MAX, transactions::create_indexes(&transactions)).await?;
+        Ok(Self { orders: database.collection(COLLECTION), transactions })
     }
 
     /// Writes all `records` durably; those already there stay as they are.
@@ -112,7 +119,8 @@ impl Mongo {
         match within(ANSWER_WAIT_MAX, insert).await {
             Err(error) => match judge(&error) {
                 Verdict::AllThere => Ok(()),
-                Verdict::Refused { index, reason } => {
+                Verdict::Refused(refused) => {
+                    let (index, reason) = refused.into_iter().next().unwrap_or_default();
                     let gid = documents.get(index).map_or_else(String::new, |document| document.gid.clone());
                     Err(Error::Refused { gid, reason })
                 }
@@ -175,8 +183,9 @@ enum Verdict {
     /// All that went wrong is that some documents are there already. Their durability was waited for all the same: the
     /// server holds its answer until everything up to now has reached the majority.
     AllThere,
-    /// The server took the others, and this one not: a validator, a unique index, a document that is too large.
-    Refused { index: usize, reason: String },
+    /// The server took the others, and these, by their place and with its reason, not: a validator, a unique index, a
+    /// document that is too large.
+    Refused(Vec<(usize, String)>),
     /// Nothing is known about any of them.
     Failed,
 }
@@ -188,13 +197,17 @@ fn judge(error: &mongodb::error::Error) -> Verdict {
     };
     // By `_id`: a unique index that somebody added to the collection is a rule of theirs, and not a record written before.
     let there = |code: i32, message: &str| code == DUPLICATE_KEY && message.contains("index: _id_ ");
-    match writes.iter().find(|write| !there(write.code, &write.message)) {
-        None if writes.is_empty() => Verdict::Failed,
-        None => Verdict::AllThere,
-        Some(write) if REFUSALS.contains(&write.code) => {
-            Verdict::Refused { index: write.index, reason: format!("{} ({})", write.message, write.code) }
+    let others: Vec<_> = writes.iter().filter(|write| !there(write.code, &write.message)).collect();
+    match others.as_slice() {
+        [] if writes.is_empty() => Verdict::Failed,
+        [] => Verdict::AllThere,
+        others if others.iter().all(|write| REFUSALS.contains(&write.code)) => {
+            let refused = |write: &&mongodb::error::IndexedWriteError| {
+                (write.index, format!("{} ({})", write.message, write.code))
+            };
+            Verdict::Refused(others.iter().map(refused).collect())
         }
-        Some(_) => Verdict::Failed,
+        _ => Verdict::Failed,
     }
 }
 
