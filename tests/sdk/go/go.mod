@@ -1,6 +1,6 @@
 module rushline.test/sdk
 
-go 1.24
+go 1.22
 
 require (
 	github.com/dtm-labs/client v1.17.3

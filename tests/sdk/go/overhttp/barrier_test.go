@@ -11,7 +11,7 @@ import (
 // The branch did its work and its answer got lost: it is called again, and has its effect once.
 func TestBarrierLostAnswer(t *testing.T) {
 	t.Parallel()
-	gid, orders := newGid(), accounts(t, shop.Stores)
+	gid, orders := newGid(), story.Accounts(t, shop.Stores)
 	for _, step := range []string{"action/01", "action/02", "action/03", "action/04"} {
 		story.Shop.LoseAnswer(gid, step)
 	}
@@ -32,7 +32,7 @@ func TestBarrierLateAction(t *testing.T) {
 	for _, store := range shop.Stores {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()
-			gid, orders := newGid(), accounts(t, []string{store})
+			gid, orders := newGid(), story.Accounts(t, []string{store})
 			release := story.Shop.Hold(gid, "action/01")
 			saga := addMoves(dtmcli.NewSaga(story.HTTP(), gid), []string{store}, orders)
 			saga.RequestTimeout, saga.TimeoutToFail = 1, 1

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 
 func newGid() string { return dtmcli.MustGenGid(story.HTTP()) }
 
-// saga moves 30 from store to store: out of the first, into the others.
+// addMoves moves from store to store: out of the first, into the others.
 func addMoves(saga *dtmcli.Saga, stores []string, orders []shop.Order) *dtmcli.Saga {
 	for i, store := range stores {
 		url := story.Shop.URL(store + "/in")
@@ -26,14 +26,4 @@ func addMoves(saga *dtmcli.Saga, stores []string, orders []shop.Order) *dtmcli.S
 		saga.Add(url, url+"-undo", orders[i])
 	}
 	return saga
-}
-
-// accounts opens one in each store.
-func accounts(t *testing.T, stores []string) []shop.Order {
-	t.Helper()
-	orders := []shop.Order{}
-	for _, store := range stores {
-		orders = append(orders, story.Account(t, store))
-	}
-	return orders
 }

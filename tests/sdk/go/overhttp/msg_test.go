@@ -4,8 +4,6 @@ import (
 	"database/sql"
 	"fmt"
 	"net/url"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -17,7 +15,7 @@ import (
 func init() {
 	// Dies with its local work done, before rushline hears of it.
 	story.Death("after the commit", func(gid string) {
-		store, order := deathsOrder()
+		store, order := story.DeathsOrder()
 		twice := shop.Order{Account: order.Account, Amount: 2 * order.Amount}
 		msg := dtmcli.NewMsg(story.HTTP(), gid).Add(story.Shop.URL(store+"/out"), twice)
 		msg.TimeoutToFail = 1
@@ -31,22 +29,12 @@ func init() {
 	})
 	// Dies before its local work.
 	story.Death("before the commit", func(gid string) {
-		store, order := deathsOrder()
+		store, order := story.DeathsOrder()
 		_ = message(gid, "postgres", order).DoAndSubmit(queryPrepared(store), func(*dtmcli.BranchBarrier) error {
 			story.Die()
 			return nil
 		})
 	})
-}
-
-func deathsOrder() (string, shop.Order) {
-	amount, _ := strconv.Atoi(os.Getenv("SDK_AMOUNT"))
-	return os.Getenv("SDK_STORE"), shop.Order{Account: os.Getenv("SDK_ACCOUNT"), Amount: amount}
-}
-
-func crash(t *testing.T, program, gid, store string, order shop.Order) {
-	t.Helper()
-	story.Crash(t, program, gid, "SDK_STORE="+store, "SDK_ACCOUNT="+order.Account, fmt.Sprintf("SDK_AMOUNT=%d", order.Amount))
 }
 
 func queryPrepared(store string) string { return story.Shop.URL(store + "/query-prepared") }
@@ -60,7 +48,7 @@ func message(gid, store string, order shop.Order) *dtmcli.Msg {
 
 func TestMessagePreparedAndSubmitted(t *testing.T) {
 	t.Parallel()
-	gid, orders := newGid(), accounts(t, shop.Stores)
+	gid, orders := newGid(), story.Accounts(t, shop.Stores)
 	msg := dtmcli.NewMsg(story.HTTP(), gid)
 	for i, store := range shop.Stores {
 		msg.Add(story.Shop.URL(store+"/in"), orders[i])
@@ -79,7 +67,7 @@ func TestMessagePreparedAndSubmitted(t *testing.T) {
 func TestMessageWithLocalWork(t *testing.T) {
 	t.Parallel()
 	for _, store := range shop.Stores {
-		gid, orders := newGid(), accounts(t, []string{store, "postgres"})
+		gid, orders := newGid(), story.Accounts(t, []string{store, "postgres"})
 		msg := message(gid, "postgres", orders[1])
 		msg.TimeoutToFail = 0
 		err := msg.DoAndSubmit(queryPrepared(store), func(barrier *dtmcli.BranchBarrier) error {
@@ -115,7 +103,7 @@ func TestMessageCrashAfterCommit(t *testing.T) {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()
 			gid, order := newGid(), story.Account(t, store)
-			crash(t, "after the commit", gid, store, order)
+			story.CrashWith(t, "after the commit", gid, store, order)
 			story.WaitFor(t, gid, "succeed")
 			story.Same(t, story.Shop.Steps(gid), "msg/00", "action/01")
 			// Once out of it by the local work, and twice by the branch.
@@ -130,7 +118,7 @@ func TestMessageCrashBeforeCommit(t *testing.T) {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()
 			gid, order := newGid(), story.Account(t, store)
-			crash(t, "before the commit", gid, store, order)
+			story.CrashWith(t, "before the commit", gid, store, order)
 			story.WaitFor(t, gid, "failed")
 			story.Same(t, story.Shop.Steps(gid), "msg/00")
 			// Whoever wants to do the work now finds it forbidden.
@@ -156,7 +144,7 @@ func TestMessageDelayed(t *testing.T) {
 
 func TestMessageConcurrent(t *testing.T) {
 	t.Parallel()
-	gid, orders := newGid(), accounts(t, shop.SQLStores)
+	gid, orders := newGid(), story.Accounts(t, shop.SQLStores)
 	first := story.Shop.Hold(gid, "action/01")
 	msg := dtmcli.NewMsg(story.HTTP(), gid)
 	for i, store := range shop.SQLStores {

@@ -11,7 +11,7 @@ import (
 
 func TestSagaOverAllStores(t *testing.T) {
 	t.Parallel()
-	gid, orders := newGid(), accounts(t, shop.Stores)
+	gid, orders := newGid(), story.Accounts(t, shop.Stores)
 	saga := addMoves(dtmcli.NewSaga(story.HTTP(), gid), shop.Stores, orders)
 	saga.WaitResult = true
 	story.Must(t, saga.Submit())
@@ -28,7 +28,7 @@ func TestSagaRefused(t *testing.T) {
 	t.Parallel()
 	for _, last := range shop.Stores {
 		stores := append(slices.DeleteFunc(slices.Clone(shop.Stores), func(store string) bool { return store == last }), last)
-		gid, orders := newGid(), accounts(t, stores)
+		gid, orders := newGid(), story.Accounts(t, stores)
 		saga := addMoves(dtmcli.NewSaga(story.HTTP(), gid), stores[:3], orders)
 		orders[3].Amount = 500
 		url := story.Shop.URL(last + "/out")
@@ -53,7 +53,7 @@ func addTold(saga *dtmcli.Saga, names ...string) *dtmcli.Saga {
 
 func TestSagaConcurrentWithOrder(t *testing.T) {
 	t.Parallel()
-	gid, orders := newGid(), accounts(t, shop.Stores)
+	gid, orders := newGid(), story.Accounts(t, shop.Stores)
 	// The last step goes after the first two, which wait for each other's release: they must run at once.
 	first, second := story.Shop.Hold(gid, "action/01"), story.Shop.Hold(gid, "action/02")
 	saga := addMoves(dtmcli.NewSaga(story.HTTP(), gid), shop.Stores, orders).SetConcurrent().AddBranchOrder(3, []int{0, 1})
@@ -73,7 +73,7 @@ func TestSagaConcurrentWithOrder(t *testing.T) {
 
 func TestSagaConcurrentRefused(t *testing.T) {
 	t.Parallel()
-	gid, orders := newGid(), accounts(t, shop.SQLStores)
+	gid, orders := newGid(), story.Accounts(t, shop.SQLStores)
 	story.Shop.Tell(gid, "no", story.Refused("sold out"))
 	story.Shop.Tell(gid, "undo", nil)
 	saga := addMoves(dtmcli.NewSaga(story.HTTP(), gid), shop.SQLStores, orders)
@@ -147,7 +147,7 @@ func TestSagaSubmittedTwice(t *testing.T) {
 // JSON-RPC is a door of its own; the Go client takes it for a transaction whose protocol says so.
 func TestSagaOverJSONRPC(t *testing.T) {
 	t.Parallel()
-	gid, orders := newGid(), accounts(t, shop.SQLStores)
+	gid, orders := newGid(), story.Accounts(t, shop.SQLStores)
 	saga := addMoves(dtmcli.NewSaga(story.JSONRPC(), gid), shop.SQLStores, orders)
 	saga.Protocol, saga.WaitResult = "json-rpc", true
 	story.Must(t, saga.Submit())

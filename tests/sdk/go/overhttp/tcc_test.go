@@ -12,7 +12,7 @@ import (
 func init() {
 	// Dies between its branches: one is tried, nobody decides.
 	story.Death("between two tries", func(gid string) {
-		store, order := deathsOrder()
+		store, order := story.DeathsOrder()
 		undecided := func(tcc *dtmcli.Tcc) { tcc.TimeoutToFail = 1 }
 		_ = dtmcli.TccGlobalTransaction2(story.HTTP(), gid, undecided, func(tcc *dtmcli.Tcc) (*resty.Response, error) {
 			answer, err := try(tcc, store+"/out", order)
@@ -31,7 +31,7 @@ func try(tcc *dtmcli.Tcc, branch string, order shop.Order) (*resty.Response, err
 
 func TestTccConfirmed(t *testing.T) {
 	t.Parallel()
-	gid, orders := newGid(), accounts(t, shop.SQLStores)
+	gid, orders := newGid(), story.Accounts(t, shop.SQLStores)
 	waiting := func(tcc *dtmcli.Tcc) { tcc.WaitResult = true }
 	err := dtmcli.TccGlobalTransaction2(story.HTTP(), gid, waiting, func(tcc *dtmcli.Tcc) (*resty.Response, error) {
 		if answer, err := try(tcc, "mysql/out", orders[0]); err != nil {
@@ -49,7 +49,7 @@ func TestTccConfirmed(t *testing.T) {
 
 func TestTccCancelled(t *testing.T) {
 	t.Parallel()
-	gid, orders := newGid(), accounts(t, []string{"mongo", "postgres"})
+	gid, orders := newGid(), story.Accounts(t, []string{"mongo", "postgres"})
 	orders[1].Amount = 500
 	err := dtmcli.TccGlobalTransaction(story.HTTP(), gid, func(tcc *dtmcli.Tcc) (*resty.Response, error) {
 		if answer, err := try(tcc, "mongo/out", orders[0]); err != nil {
@@ -84,7 +84,7 @@ func TestTccNested(t *testing.T) {
 func TestTccCrash(t *testing.T) {
 	t.Parallel()
 	gid, order := newGid(), story.Account(t, "postgres")
-	crash(t, "between two tries", gid, "postgres", order)
+	story.CrashWith(t, "between two tries", gid, "postgres", order)
 	reason := story.WaitFor(t, gid, "failed")
 	story.Same(t, []string{reason}, "Timeout after 1 seconds")
 	story.Same(t, story.Shop.Steps(gid), "try/01", "cancel/01")

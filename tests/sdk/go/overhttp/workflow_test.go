@@ -65,7 +65,7 @@ func init() {
 }
 
 func begin(t *testing.T) (string, input, []byte) {
-	orders := accounts(t, shop.SQLStores)
+	orders := story.Accounts(t, shop.SQLStores)
 	given := input{From: orders[0], To: orders[1]}
 	data, err := json.Marshal(given)
 	story.Must(t, err)

@@ -12,7 +12,7 @@ import (
 func init() {
 	// Dies with one branch prepared in its database, and nobody deciding.
 	story.Death("between two XA branches", func(gid string) {
-		store, order := deathsOrder()
+		store, order := story.DeathsOrder()
 		undecided := func(xa *dtmcli.Xa) { xa.TimeoutToFail = 1 }
 		_ = dtmcli.XaGlobalTransaction2(story.HTTP(), gid, undecided, func(xa *dtmcli.Xa) (*resty.Response, error) {
 			answer, err := xa.CallBranch(order, story.Shop.URL(store+"/xa-out"))
@@ -37,7 +37,7 @@ func xaOverBoth(gid string, orders []shop.Order) error {
 
 func TestXaCommitted(t *testing.T) {
 	t.Parallel()
-	gid, orders := newGid(), accounts(t, shop.SQLStores)
+	gid, orders := newGid(), story.Accounts(t, shop.SQLStores)
 	story.Must(t, xaOverBoth(gid, orders))
 	story.Same(t, story.Shop.Steps(gid), "action/01", "action/02", "commit/01", "commit/02")
 	story.Has(t, "mysql", orders[0], 70, 0)
@@ -46,7 +46,7 @@ func TestXaCommitted(t *testing.T) {
 
 func TestXaRolledBack(t *testing.T) {
 	t.Parallel()
-	gid, orders := newGid(), accounts(t, shop.SQLStores)
+	gid, orders := newGid(), story.Accounts(t, shop.SQLStores)
 	orders[0].Amount = 500
 	story.MustFail(t, xaOverBoth(gid, orders), "too little")
 	story.WaitFor(t, gid, "failed")
@@ -62,7 +62,7 @@ func TestXaCrash(t *testing.T) {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()
 			gid, order := newGid(), story.Account(t, store)
-			crash(t, "between two XA branches", gid, store, order)
+			story.CrashWith(t, "between two XA branches", gid, store, order)
 			story.WaitFor(t, gid, "failed")
 			story.Same(t, story.Shop.Steps(gid), "action/01", "rollback/01")
 			story.Has(t, store, order, 100, 0)

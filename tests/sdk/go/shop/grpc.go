@@ -20,8 +20,10 @@ const service = "shop.Shop"
 // Server is the one that answers at Shop.GRPC once Serve was called; workflows register themselves at it before.
 var Server = grpc.NewServer()
 
-// method is a branch's name as gRPC sees it: mysql/out is /shop.Shop/mysql_out.
-func method(branch string) string { return "/" + service + "/" + strings.ReplaceAll(branch, "/", "_") }
+// MethodName is a branch's name as gRPC sees it: mysql/out is /shop.Shop/mysql_out.
+func MethodName(branch string) string {
+	return "/" + service + "/" + strings.ReplaceAll(branch, "/", "_")
+}
 
 // Message is an order as gRPC carries it: a message that needs no generated code.
 func Message(order Order) *structpb.Struct {
@@ -50,7 +52,7 @@ func (s *Shop) serveGRPC() error {
 // Serve begins to answer over gRPC.
 func (s *Shop) Serve() { go func() { _ = Server.Serve(s.listener) }() }
 
-// branches are all that there are, as gRPC wants to know them beforehand; as told answer a, b, c and d.
+// branches are all that there are, as gRPC wants to know them beforehand, those that are told included.
 func branches() []string {
 	names := []string{"nested/try", "nested/confirm", "nested/cancel"}
 	for _, store := range Stores {
@@ -62,7 +64,7 @@ func branches() []string {
 	for _, store := range SQLStores {
 		names = append(names, store+"/xa-out", store+"/xa-in")
 	}
-	return append(names, "told/a", "told/b", "told/c", "told/d")
+	return append(names, "told/a", "told/undo")
 }
 
 func (s *Shop) overGRPC(branch string) grpc.MethodDesc {

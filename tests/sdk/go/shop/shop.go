@@ -59,7 +59,7 @@ func Open() (*Shop, error) {
 func (s *Shop) URL(branch string) string { return s.HTTP + "/" + branch }
 
 // Method is where a branch is over gRPC.
-func (s *Shop) Method(branch string) string { return s.GRPC + method(branch) }
+func (s *Shop) Method(branch string) string { return s.GRPC + MethodName(branch) }
 
 // Tell says how told/NAME answers to this transaction: each in turn, the last one for ever. nil is success.
 func (s *Shop) Tell(gid, name string, answers ...error) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,18 @@ var deaths = map[string]func(gid string){}
 // Death names a program that is to die: it must call Die.
 func Death(name string, program func(gid string)) { deaths[name] = program }
 
+// CrashWith is Crash for a program that moves an amount of an account.
+func CrashWith(t *testing.T, program, gid, store string, order shop.Order) {
+	t.Helper()
+	Crash(t, program, gid, "SDK_STORE="+store, "SDK_ACCOUNT="+order.Account, fmt.Sprintf("SDK_AMOUNT=%d", order.Amount))
+}
+
+// DeathsOrder is what CrashWith gave.
+func DeathsOrder() (store string, order shop.Order) {
+	amount, _ := strconv.Atoi(os.Getenv("SDK_AMOUNT"))
+	return os.Getenv("SDK_STORE"), shop.Order{Account: os.Getenv("SDK_ACCOUNT"), Amount: amount}
+}
+
 // IsDeath tells whether this is a program that is to die.
 func IsDeath() bool { return os.Getenv("SDK_DEATH") != "" }
 
@@ -57,7 +70,7 @@ func Die() { os.Exit(crashed) }
 // Main is TestMain: it runs the stories, or dies as another process's Crash wants it. begin readies the shop further.
 func Main(m *testing.M, begin func()) {
 	logger.InitLog("fatal")
-	for _, name := range []string{"RUSHLINE_HTTP", "RUSHLINE_GRPC", "SDK_MYSQL", "SDK_POSTGRES", "SDK_REDIS", "SDK_MONGO"} {
+	for _, name := range []string{"RUSHLINE_HTTP", "SDK_MYSQL", "SDK_POSTGRES", "SDK_REDIS", "SDK_MONGO"} {
 		if os.Getenv(name) == "" {
 			fmt.Fprintf(os.Stderr, "%s is not set\nhint: these stories are run by cargo test sdk\n", name)
 			os.Exit(1)
@@ -187,6 +200,16 @@ func Account(t *testing.T, store string) shop.Order {
 	name = name[max(0, len(name)-64):]
 	Must(t, Shop.Open(store, name, 100))
 	return shop.Order{Account: name, Amount: 30}
+}
+
+// Accounts opens one in each store.
+func Accounts(t *testing.T, stores []string) []shop.Order {
+	t.Helper()
+	orders := []shop.Order{}
+	for _, store := range stores {
+		orders = append(orders, Account(t, store))
+	}
+	return orders
 }
 
 // Has checks what is in an account, free and held.

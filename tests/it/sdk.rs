@@ -1,0 +1,87 @@
+//! Services that use dtm's SDKs point at rushline and work unchanged: each SDK's own stories (tests/sdk/), with the real
+//! packages from their registries and real branch services, against a real server.
+//!
+//! `tests/sdk/install.sh` gets the packages, and marks what can be tried here. What cannot is left out, but not in CI.
+
+use crate::support::app::{App, AppOptions};
+use crate::support::servers::{MariaDb, Mongod, Postgres, RedisVersion};
+use crate::support::shared;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// All stories of an SDK take less, on a busy machine; one that hangs must say so before the run is given up.
+const STORIES_WAIT_MAX: Duration = Duration::from_secs(300);
+/// Keys in rushline's Redis that are not its own: dtm loses topics among so many.
+const OTHER_KEYS: usize = 5_000;
+
+fn folder(sdk: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(sdk)
+}
+
+/// Where install.sh put this SDK's packages; none if it is left out here.
+fn packages(sdk: &str) -> Option<PathBuf> {
+    let sdks = std::env::var_os("RUSHLINE_TEST_SDKS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-sdks"), PathBuf::from);
+    if sdks.join(format!("{sdk}.ready")).exists() {
+        return Some(sdks.join(sdk));
+    }
+    assert!(std::env::var_os("CI").is_none(), "{sdk} cannot be tried\nhint: sh tests/sdk/install.sh says why");
+    eprintln!("{sdk} is left out; sh tests/sdk/install.sh says why");
+    None
+}
+
+/// A server that loses no time over retries. Undecided transactions get long enough for a slow machine: those that
+/// are to be given up say so themselves.
+async fn rushline() -> App {
+    let options = AppOptions::default()
+        .setting("trans.lease_ms", 2_000)
+        .setting("trans.retry_interval_ms", 300)
+        .setting("trans.retry_max_ms", 1_000)
+        .setting("trans.timeout_to_fail_ms", 30_000);
+    App::start(options).await
+}
+
+fn stories(app: &App, program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).env("RUSHLINE_HTTP", app.base());
+    command
+}
+
+/// Runs the stories to their end; whatever they said is said again when they fail.
+async fn tell(mut command: Command) {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = tokio::time::timeout(STORIES_WAIT_MAX, child.wait_with_output()).await;
+    let output = output.unwrap_or_else(|_| panic!("{command:?}: no end within {STORIES_WAIT_MAX:?}")).unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{}\n{stdout}{stderr}", output.status);
+}
+
+async fn fill(redis_url: &str) {
+    let client = redis::Client::open(redis_url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut all = redis::pipe();
+    for i in 0..OTHER_KEYS {
+        all.set(format!("somebody-else-{i}"), "x").ignore();
+    }
+    all.query_async::<()>(&mut connection).await.unwrap();
+}
+
+/// dtm-labs/client: message, saga, TCC, XA and workflow, with branches in four stores under its own barriers.
+#[tokio::test(flavor = "multi_thread")]
+async fn sdk_go() {
+    if packages("go").is_none() {
+        return;
+    }
+    let (mariadb, postgres, mongod, redis) =
+        tokio::join!(MariaDb::start(), Postgres::start_for_xa(), Mongod::start(), shared::redis(RedisVersion::V7));
+    let app = rushline().await;
+    fill(&app.redis_url()).await;
+    let mut command = stories(&app, "go", &["test", "-count=1", "./overhttp"]);
+    command.current_dir(folder("go"));
+    command.env("SDK_MYSQL", mariadb.root_url()).env("SDK_POSTGRES", postgres.url());
+    command.env("SDK_MONGO", mongod.url()).env("SDK_REDIS", redis.url());
+    tell(command).await;
+}
