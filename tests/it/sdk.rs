@@ -85,3 +85,51 @@ async fn sdk_go() {
     command.env("SDK_MONGO", mongod.url()).env("SDK_REDIS", redis.url());
     tell(command).await;
 }
+
+/// dtmcli 1.7.7.0: message, saga and TCC, with its barrier in MySQL.
+#[tokio::test(flavor = "multi_thread")]
+async fn sdk_python() {
+    let Some(packages) = packages("python") else { return };
+    let mariadb = MariaDb::start().await;
+    let app = rushline().await;
+    let mut command = stories(&app, "python3", &["stories.py"]);
+    command.current_dir(folder("python")).env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("SDK_MYSQL", mariadb.root_url());
+    tell(command).await;
+}
+
+/// dtmcli-java 2.1.5: saga and TCC, with its barrier in MySQL. Java compiles the one file as it runs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn sdk_java() {
+    let Some(packages) = packages("java") else { return };
+    let mariadb = MariaDb::start().await;
+    let app = rushline().await;
+    let class_path = packages.join("*");
+    let mut command = stories(&app, "java", &["-cp", class_path.to_str().unwrap(), "Stories.java"]);
+    command.current_dir(folder("java")).env("SDK_MYSQL", mariadb.root_url());
+    tell(command).await;
+}
+
+/// What dtm's SDK for Node sends, which is not on npm: message, saga and TCC.
+#[tokio::test(flavor = "multi_thread")]
+async fn sdk_node() {
+    if packages("node").is_none() {
+        return;
+    }
+    let app = rushline().await;
+    let mut command = stories(&app, "node", &["stories.mjs"]);
+    command.current_dir(folder("node"));
+    tell(command).await;
+}
+
+/// No SDK at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn sdk_curl() {
+    if packages("curl").is_none() {
+        return;
+    }
+    let app = rushline().await;
+    let mut command = stories(&app, "sh", &["stories.sh"]);
+    command.current_dir(folder("curl"));
+    tell(command).await;
+}
