@@ -79,7 +79,7 @@ async fn sdk_go() {
         tokio::join!(MariaDb::start(), Postgres::start_for_xa(), Mongod::start(), shared::redis(RedisVersion::V7));
     let app = rushline().await;
     fill(&app.redis_url()).await;
-    let mut command = stories(&app, "go", &["test", "-count=1", "./overhttp"]);
+    let mut command = stories(&app, "go", &["test", "-count=1", "-parallel=16", "./overhttp"]);
     command.current_dir(folder("go"));
     command.env("SDK_MYSQL", mariadb.root_url()).env("SDK_POSTGRES", postgres.url());
     command.env("SDK_MONGO", mongod.url()).env("SDK_REDIS", redis.url());

@@ -19,6 +19,8 @@ from dtmcli import barrier, msg, saga, tcc, utils
 
 SERVER = os.environ["RUSHLINE_HTTP"] + "/api/dtmsvr"
 END_WAIT_MAX_S = 60
+# After that rushline looks after what a dead process left: longer than it lives.
+UNDECIDED_S = 3
 CRASHED = 86
 
 TABLES = [
@@ -183,7 +185,6 @@ class Stories(unittest.TestCase):
     def local_work(self, work):
         connection = connect()
         message = msg.Msg(SERVER, self.gid).add(self.orders[1], self.shop + "in")
-        message.trans_base.timeout_to_fail = 1
         try:
             message.do_and_submit_db(self.shop + "query-prepared", connection.cursor(), work)
         finally:
@@ -244,7 +245,7 @@ class Stories(unittest.TestCase):
 def die(given):
     connection = connect()
     message = msg.Msg(SERVER, given["gid"]).add(given["orders"][1], given["shop"] + "in")
-    message.trans_base.timeout_to_fail = 1
+    message.trans_base.timeout_to_fail = UNDECIDED_S
 
     def work(bb):
         if given["when"] == "behind":

@@ -18,7 +18,7 @@ func init() {
 		store, order := story.DeathsOrder()
 		twice := shop.Order{Account: order.Account, Amount: 2 * order.Amount}
 		msg := dtmgrpc.NewMsgGrpc(story.GRPC(), gid).Add(story.Shop.Method(store+"/out"), shop.Message(twice))
-		msg.TimeoutToFail = 1
+		msg.TimeoutToFail = story.UndecidedS
 		_ = msg.DoAndSubmit(queryPrepared(store), func(barrier *dtmcli.BranchBarrier) error {
 			if err := story.Shop.Move(store, "out", barrier, order); err != nil {
 				return err

@@ -1,6 +1,7 @@
 package overgrpc
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/dtm-labs/client/dtmgrpc"
@@ -98,6 +99,17 @@ func TestSagaBranchHeaders(t *testing.T) {
 	saga.WaitResult = true
 	story.Must(t, saga.Submit())
 	story.Same(t, []string{story.Shop.Calls(gid)[0].Headers["x-of-the-caller"]}, "kept")
+}
+
+// gRPC is answered at the port of HTTP as well.
+func TestSagaAtThePortOfHTTP(t *testing.T) {
+	t.Parallel()
+	gid, orders := newGid(), story.Accounts(t, shop.SQLStores)
+	server := strings.TrimPrefix(strings.TrimSuffix(story.HTTP(), "/api/dtmsvr"), "http://")
+	saga := addMoves(dtmgrpc.NewSagaGrpc(server, gid), shop.SQLStores, orders)
+	saga.WaitResult = true
+	story.Must(t, saga.Submit())
+	story.Has(t, "postgres", orders[1], 130, 0)
 }
 
 // The branch did its work and its answer got lost: it is called again, and has its effect once.

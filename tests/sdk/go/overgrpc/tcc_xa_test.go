@@ -12,7 +12,7 @@ import (
 func init() {
 	story.Death("between two tries", func(gid string) {
 		store, order := story.DeathsOrder()
-		undecided := func(tcc *dtmgrpc.TccGrpc) { tcc.TimeoutToFail = 1 }
+		undecided := func(tcc *dtmgrpc.TccGrpc) { tcc.TimeoutToFail = story.UndecidedS }
 		_ = dtmgrpc.TccGlobalTransaction2(story.GRPC(), gid, undecided, func(tcc *dtmgrpc.TccGrpc) error {
 			err := try(tcc, store+"/out", order)
 			if err == nil {
@@ -23,7 +23,7 @@ func init() {
 	})
 	story.Death("between two XA branches", func(gid string) {
 		store, order := story.DeathsOrder()
-		undecided := func(xa *dtmgrpc.XaGrpc) { xa.TimeoutToFail = 1 }
+		undecided := func(xa *dtmgrpc.XaGrpc) { xa.TimeoutToFail = story.UndecidedS }
 		_ = dtmgrpc.XaGlobalTransaction2(story.GRPC(), gid, undecided, func(xa *dtmgrpc.XaGrpc) error {
 			err := xa.CallBranch(shop.Message(order), story.Shop.Method(store+"/xa-out"), &emptypb.Empty{})
 			if err == nil {
@@ -93,7 +93,7 @@ func TestTccCrash(t *testing.T) {
 	t.Parallel()
 	gid, order := newGid(), story.Account(t, "postgres")
 	story.CrashWith(t, "between two tries", gid, "postgres", order)
-	story.Same(t, []string{story.WaitFor(t, gid, "failed")}, "Timeout after 1 seconds")
+	story.Same(t, []string{story.WaitFor(t, gid, "failed")}, "Timeout after 3 seconds")
 	story.Same(t, story.Shop.Steps(gid), "try/01", "cancel/01")
 	story.Has(t, "postgres", order, 100, 0)
 }

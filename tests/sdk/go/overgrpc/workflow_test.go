@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"sync"
 	"testing"
 
 	"github.com/dtm-labs/client/dtmcli"
-	"github.com/dtm-labs/client/dtmgrpc/dtmgimp"
 	"github.com/dtm-labs/client/workflow"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"rushline.test/sdk/shop"
 	"rushline.test/sdk/story"
@@ -23,11 +25,19 @@ type input struct {
 // patient workflows are not called back while they still run.
 func patient(wf *workflow.Workflow) { wf.RetryInterval = 20 }
 
-func hurried(wf *workflow.Workflow) { wf.RetryInterval = 1 }
+func hurried(wf *workflow.Workflow) { wf.RetryInterval = story.UndecidedS }
 
-// call is a branch over gRPC; the client records it by its interceptor.
+// branches is a connection of the workflow's own: what goes over it is recorded by the client's interceptor.
+var branches = sync.OnceValues(func() (*grpc.ClientConn, error) {
+	plain := grpc.WithTransportCredentials(insecure.NewCredentials())
+	return grpc.Dial(story.Shop.GRPC, plain, grpc.WithUnaryInterceptor(workflow.Interceptor))
+})
+
 func call(ctx context.Context, branch string, order shop.Order) error {
-	connection := dtmgimp.MustGetGrpcConn(story.Shop.GRPC, false)
+	connection, err := branches()
+	if err != nil {
+		return err
+	}
 	return connection.Invoke(ctx, shop.MethodName(branch), shop.Message(order), &emptypb.Empty{})
 }
 
@@ -53,9 +63,13 @@ func mixed(wf *workflow.Workflow, data []byte) ([]byte, error) {
 	if given.Dies && story.IsDeath() {
 		story.Die()
 	}
+	branch := story.Shop.Xa("mysql")
 	_, err := wf.NewBranch().DoXa(story.Shop.Conf("mysql"), func(db *sql.DB) ([]byte, error) {
-		return nil, shop.UpdateInXa(db, "out", given.From)
+		return nil, branch.Update(db, "out", given.From)
 	})
+	if err == nil {
+		err = branch.Settle()
+	}
 	return []byte("receipt"), err
 }
 

@@ -18,7 +18,7 @@ func init() {
 		store, order := story.DeathsOrder()
 		twice := shop.Order{Account: order.Account, Amount: 2 * order.Amount}
 		msg := dtmcli.NewMsg(story.HTTP(), gid).Add(story.Shop.URL(store+"/out"), twice)
-		msg.TimeoutToFail = 1
+		msg.TimeoutToFail = story.UndecidedS
 		_ = msg.DoAndSubmit(queryPrepared(store), func(barrier *dtmcli.BranchBarrier) error {
 			if err := story.Shop.Move(store, "out", barrier, order); err != nil {
 				return err
@@ -30,7 +30,9 @@ func init() {
 	// Dies before its local work.
 	story.Death("before the commit", func(gid string) {
 		store, order := story.DeathsOrder()
-		_ = message(gid, "postgres", order).DoAndSubmit(queryPrepared(store), func(*dtmcli.BranchBarrier) error {
+		msg := message(gid, "postgres", order)
+		msg.TimeoutToFail = 1
+		_ = msg.DoAndSubmit(queryPrepared(store), func(*dtmcli.BranchBarrier) error {
 			story.Die()
 			return nil
 		})
@@ -39,11 +41,9 @@ func init() {
 
 func queryPrepared(store string) string { return story.Shop.URL(store + "/query-prepared") }
 
-// message puts the amount into an account of that store; undecided it is asked about after a second.
+// message puts the amount into an account of that store.
 func message(gid, store string, order shop.Order) *dtmcli.Msg {
-	msg := dtmcli.NewMsg(story.HTTP(), gid).Add(story.Shop.URL(store+"/in"), order)
-	msg.TimeoutToFail = 1
-	return msg
+	return dtmcli.NewMsg(story.HTTP(), gid).Add(story.Shop.URL(store+"/in"), order)
 }
 
 func TestMessagePreparedAndSubmitted(t *testing.T) {
@@ -68,9 +68,7 @@ func TestMessageWithLocalWork(t *testing.T) {
 	t.Parallel()
 	for _, store := range shop.Stores {
 		gid, orders := newGid(), story.Accounts(t, []string{store, "postgres"})
-		msg := message(gid, "postgres", orders[1])
-		msg.TimeoutToFail = 0
-		err := msg.DoAndSubmit(queryPrepared(store), func(barrier *dtmcli.BranchBarrier) error {
+		err := message(gid, "postgres", orders[1]).DoAndSubmit(queryPrepared(store), func(barrier *dtmcli.BranchBarrier) error {
 			return story.Shop.Move(store, "out", barrier, orders[0])
 		})
 		story.Must(t, err)

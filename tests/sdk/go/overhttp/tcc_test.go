@@ -13,7 +13,7 @@ func init() {
 	// Dies between its branches: one is tried, nobody decides.
 	story.Death("between two tries", func(gid string) {
 		store, order := story.DeathsOrder()
-		undecided := func(tcc *dtmcli.Tcc) { tcc.TimeoutToFail = 1 }
+		undecided := func(tcc *dtmcli.Tcc) { tcc.TimeoutToFail = story.UndecidedS }
 		_ = dtmcli.TccGlobalTransaction2(story.HTTP(), gid, undecided, func(tcc *dtmcli.Tcc) (*resty.Response, error) {
 			answer, err := try(tcc, store+"/out", order)
 			if err == nil {
@@ -86,7 +86,7 @@ func TestTccCrash(t *testing.T) {
 	gid, order := newGid(), story.Account(t, "postgres")
 	story.CrashWith(t, "between two tries", gid, "postgres", order)
 	reason := story.WaitFor(t, gid, "failed")
-	story.Same(t, []string{reason}, "Timeout after 1 seconds")
+	story.Same(t, []string{reason}, "Timeout after 3 seconds")
 	story.Same(t, story.Shop.Steps(gid), "try/01", "cancel/01")
 	story.Has(t, "postgres", order, 100, 0)
 }

@@ -20,7 +20,7 @@ type input struct {
 // patient workflows are not called back while they still run.
 func patient(wf *workflow.Workflow) { wf.RetryInterval = 20 }
 
-func hurried(wf *workflow.Workflow) { wf.RetryInterval = 1 }
+func hurried(wf *workflow.Workflow) { wf.RetryInterval = story.UndecidedS }
 
 // mixed is one local step, one HTTP call, and one XA branch.
 func mixed(wf *workflow.Workflow, data []byte) ([]byte, error) {
@@ -47,9 +47,13 @@ func mixed(wf *workflow.Workflow, data []byte) ([]byte, error) {
 	if given.Dies && story.IsDeath() {
 		story.Die()
 	}
+	branch := story.Shop.Xa("mysql")
 	_, err := wf.NewBranch().DoXa(story.Shop.Conf("mysql"), func(db *sql.DB) ([]byte, error) {
-		return nil, shop.UpdateInXa(db, "out", given.From)
+		return nil, branch.Update(db, "out", given.From)
 	})
+	if err == nil {
+		err = branch.Settle()
+	}
 	return []byte("receipt"), err
 }
 

@@ -13,7 +13,7 @@ func init() {
 	// Dies with one branch prepared in its database, and nobody deciding.
 	story.Death("between two XA branches", func(gid string) {
 		store, order := story.DeathsOrder()
-		undecided := func(xa *dtmcli.Xa) { xa.TimeoutToFail = 1 }
+		undecided := func(xa *dtmcli.Xa) { xa.TimeoutToFail = story.UndecidedS }
 		_ = dtmcli.XaGlobalTransaction2(story.HTTP(), gid, undecided, func(xa *dtmcli.Xa) (*resty.Response, error) {
 			answer, err := xa.CallBranch(order, story.Shop.URL(store+"/xa-out"))
 			if err == nil {

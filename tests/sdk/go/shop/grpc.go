@@ -89,9 +89,11 @@ func (s *Shop) overGRPC(branch string) grpc.MethodDesc {
 func (s *Shop) grpcAnswer(ctx context.Context, store, move string, message *structpb.Struct) error {
 	order := Order{Account: message.Fields["account"].GetStringValue(), Amount: int(message.Fields["amount"].GetNumberValue())}
 	if work, xa := strings.CutPrefix(move, "xa-"); xa {
-		return dtmgrpc.XaLocalTransaction(ctx, s.conf[store], func(db *sql.DB, xa *dtmgrpc.XaGrpc) error {
-			return UpdateInXa(db, work, order)
+		branch := s.Xa(store)
+		err := dtmgrpc.XaLocalTransaction(ctx, s.conf[store], func(db *sql.DB, _ *dtmgrpc.XaGrpc) error {
+			return branch.Update(db, work, order)
 		})
+		return errors.Join(err, branch.Settle())
 	}
 	if store == "nested" {
 		return s.nestedOverGRPC(ctx, move, order)

@@ -61,9 +61,11 @@ func (s *Shop) httpAnswer(branch string, query url.Values, body []byte) error {
 		}
 	}
 	if work, xa := strings.CutPrefix(move, "xa-"); xa {
-		return dtmcli.XaLocalTransaction(query, s.conf[store], func(db *sql.DB, xa *dtmcli.Xa) error {
-			return UpdateInXa(db, work, order)
+		branch := s.Xa(store)
+		err := dtmcli.XaLocalTransaction(query, s.conf[store], func(db *sql.DB, _ *dtmcli.Xa) error {
+			return branch.Update(db, work, order)
 		})
+		return errors.Join(err, branch.Settle())
 	}
 	if store == "nested" {
 		return s.nestedOverHTTP(query, move, order)

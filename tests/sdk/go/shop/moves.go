@@ -86,9 +86,3 @@ func (s *stores) QueryPrepared(store string, barrier *dtmcli.BranchBarrier) erro
 		return barrier.QueryPrepared(s.sql[store])
 	}
 }
-
-// UpdateInXa is the work of an XA branch, on the connection that has begun it.
-func UpdateInXa(db *sql.DB, move string, order Order) error {
-	change := moves[move]
-	return update(db, order.Account, change.balance*order.Amount, change.held*order.Amount)
-}

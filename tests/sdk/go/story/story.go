@@ -24,6 +24,8 @@ const (
 	// endWaitMax is longer than any transaction of a story takes on a busy machine.
 	endWaitMax = 60 * time.Second
 	pollEvery  = 20 * time.Millisecond
+	// UndecidedS is after how many seconds rushline looks after what a dead program left: longer than it lives.
+	UndecidedS = 3
 	// crashed is what a program exits with that dies on purpose.
 	crashed = 86
 )
