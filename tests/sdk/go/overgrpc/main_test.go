@@ -2,6 +2,7 @@
 package overgrpc
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -50,8 +51,10 @@ func addTold(saga *dtmgrpc.SagaGrpc, names ...string) *dtmgrpc.SagaGrpc {
 	return saga
 }
 
-// decided tells whether an error is a definite no, as the client's own mapping sees it.
+// decided checks that an error is a definite no, as the client's own mapping sees it.
 func decided(t *testing.T, err error) {
 	t.Helper()
-	story.MustFail(t, dtmgrpc.GrpcError2DtmError(err), dtmcli.ErrFailure.Error())
+	if !errors.Is(dtmgrpc.GrpcError2DtmError(err), dtmcli.ErrFailure) {
+		t.Fatalf("a definite no was to come, not %v", err)
+	}
 }
