@@ -4,6 +4,7 @@
 //! `tests/sdk/install.sh` gets the packages, and marks what can be tried here. What cannot is left out, but not in CI.
 
 use crate::support::app::{App, AppOptions};
+use crate::support::process::free_port;
 use crate::support::servers::{MariaDb, Mongod, Postgres, RedisVersion};
 use crate::support::shared;
 use std::path::{Path, PathBuf};
@@ -34,13 +35,15 @@ fn packages(sdk: &str) -> Option<PathBuf> {
 
 /// A server that loses no time over retries. Undecided transactions get long enough for a slow machine: those that
 /// are to be given up say so themselves.
-async fn rushline() -> App {
+async fn rushline() -> (App, String) {
+    let grpc = format!("127.0.0.1:{}", free_port());
     let options = AppOptions::default()
         .setting("trans.lease_ms", 2_000)
         .setting("trans.retry_interval_ms", 300)
         .setting("trans.retry_max_ms", 1_000)
-        .setting("trans.timeout_to_fail_ms", 30_000);
-    App::start(options).await
+        .setting("trans.timeout_to_fail_ms", 30_000)
+        .setting("grpc.listen", &grpc);
+    (App::start(options).await, grpc)
 }
 
 fn stories(app: &App, program: &str, arguments: &[&str]) -> Command {
@@ -77,10 +80,10 @@ async fn sdk_go() {
     }
     let (mariadb, postgres, mongod, redis) =
         tokio::join!(MariaDb::start(), Postgres::start_for_xa(), Mongod::start(), shared::redis(RedisVersion::V7));
-    let app = rushline().await;
+    let (app, grpc) = rushline().await;
     fill(&app.redis_url()).await;
-    let mut command = stories(&app, "go", &["test", "-count=1", "-parallel=16", "./overhttp"]);
-    command.current_dir(folder("go"));
+    let mut command = stories(&app, "go", &["test", "-count=1", "-parallel=16", "./..."]);
+    command.current_dir(folder("go")).env("RUSHLINE_GRPC", grpc);
     command.env("SDK_MYSQL", mariadb.root_url()).env("SDK_POSTGRES", postgres.url());
     command.env("SDK_MONGO", mongod.url()).env("SDK_REDIS", redis.url());
     tell(command).await;
@@ -91,7 +94,7 @@ async fn sdk_go() {
 async fn sdk_python() {
     let Some(packages) = packages("python") else { return };
     let mariadb = MariaDb::start().await;
-    let app = rushline().await;
+    let (app, _) = rushline().await;
     let mut command = stories(&app, "python3", &["stories.py"]);
     command.current_dir(folder("python")).env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
     command.env("SDK_MYSQL", mariadb.root_url());
@@ -103,7 +106,7 @@ async fn sdk_python() {
 async fn sdk_java() {
     let Some(packages) = packages("java") else { return };
     let mariadb = MariaDb::start().await;
-    let app = rushline().await;
+    let (app, _) = rushline().await;
     let class_path = packages.join("*");
     let mut command = stories(&app, "java", &["-cp", class_path.to_str().unwrap(), "Stories.java"]);
     command.current_dir(folder("java")).env("SDK_MYSQL", mariadb.root_url());
@@ -116,7 +119,7 @@ async fn sdk_node() {
     if packages("node").is_none() {
         return;
     }
-    let app = rushline().await;
+    let (app, _) = rushline().await;
     let mut command = stories(&app, "node", &["stories.mjs"]);
     command.current_dir(folder("node"));
     tell(command).await;
@@ -128,7 +131,7 @@ async fn sdk_curl() {
     if packages("curl").is_none() {
         return;
     }
-    let app = rushline().await;
+    let (app, _) = rushline().await;
     let mut command = stories(&app, "sh", &["stories.sh"]);
     command.current_dir(folder("curl"));
     tell(command).await;
