@@ -5,6 +5,7 @@ set -eu
 
 cd -- "$(dirname -- "$0")/.."
 sh tests/servers/install.sh
+sh tests/sdk/install.sh
 
 if [ -n "${CI:-}" ]; then
     export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0

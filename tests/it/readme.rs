@@ -163,11 +163,38 @@ fn every_code_of_a_refusal_is_in_the_readme() {
     }
 }
 
+/// The matrix of SDKs says which versions work: those that the stories run, and no others.
+#[test]
+fn the_sdks_of_the_matrix_are_those_that_are_tried() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pinned = |file: &str, before: &str| -> String {
+        let text = std::fs::read_to_string(root.join("tests/sdk").join(file)).unwrap();
+        let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("{file} names no {before}"));
+        rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect()
+    };
+    for (sdk, version) in [
+        ("github.com/dtm-labs/client", pinned("go/go.mod", "dtm-labs/client v")),
+        ("dtmcli", pinned("python/requirements.txt", "dtmcli==")),
+        ("io.github.dtm-labs:dtmcli-java", pinned("java/pom.xml", "<dtmcli>")),
+    ] {
+        let row = README.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{sdk}`")));
+        let row = row.unwrap_or_else(|| panic!("README.md has no row for {sdk}"));
+        assert!(row.contains(&format!("| {version} |")), "{sdk} is tried at {version}, and README.md says: {row}");
+    }
+}
+
 /// A page that moved must not leave dead links behind.
 #[test]
 fn links_between_the_pages_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for page in ["README.md", "ARCHITECTURE.md", "lua/README.md", "docs/reliability.md", "docs/performance.md"] {
+    for page in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "lua/README.md",
+        "docs/reliability.md",
+        "docs/performance.md",
+        "tests/sdk/README.md",
+    ] {
         let text = std::fs::read_to_string(root.join(page)).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let path = link.split('#').next().unwrap_or_default();
