@@ -97,7 +97,9 @@ impl Process {
     }
 
     fn as_account(&self, command: &mut Command) {
-        command.current_dir(self.directory());
+        // A MariaDB that starts clears away what it takes for leavings in the directory for temporary files, and
+        // another one's tables with them.
+        command.current_dir(self.directory()).env("TMPDIR", self.directory());
         if let Some(account) = self.account {
             command.uid(account.uid).gid(account.gid);
         }
