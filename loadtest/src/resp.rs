@@ -8,9 +8,10 @@ use tokio::net::UnixStream;
 
 /// Commands that scripts call. Redis counts their time twice: by themselves, and in the EVALSHA around them. Sent by
 /// themselves they are rare (recovery, a look at a sale), so only the time in EVALSHA is taken.
-const IN_SCRIPTS: [&str; 26] = [
+const IN_SCRIPTS: [&str; 28] = [
     "del",
     "exists",
+    "get",
     "getrange",
     "hdel",
     "hexists",
@@ -19,6 +20,7 @@ const IN_SCRIPTS: [&str; 26] = [
     "hlen",
     "hmget",
     "hset",
+    "incrby",
     "set",
     "setrange",
     "time",

@@ -326,7 +326,7 @@ mod tests {
             r#"{"gid":"g","trans_type":"saga","steps":[{"action":"a","compensate":"c"}],"payloads":["{}"],"concurrent":true}"#,
             r#"{"gid":null,"steps":[{"action":null,"data":"d"},{"action":"b","data":""}],"payloads":null,"wait_result":null}"#,
             r#"{"branch_headers":{"b":"1","a":"2","b":"3"},"req_extra":{"status":"succeed"},"retry_limit":-3}"#,
-            r#" {"timeout_to_fail":9223372036854775807,"protocol":"http","custom_data":"{"a":"é"}"} "#,
+            r#" {"timeout_to_fail":9223372036854775807,"protocol":"http","custom_data":"{\"a\":\"\u00e9\"}"} "#,
             "{}",
         ] {
             let Object(plain) = serde_json::from_str::<Object<Plain>>(body).expect(body);
