@@ -7,6 +7,7 @@ use crate::driver::{self, Driver};
 use crate::fault::Fault;
 use crate::reconciler::transactions::Drain;
 use crate::reconciler::{Reconciler, Records};
+use crate::registry::Registry;
 use crate::sale::Limits;
 use crate::sale::node::Node;
 use crate::server::{self, App, Doors, Port};
@@ -50,6 +51,7 @@ async fn serve(
     let address = listener.local_addr()?;
     let grpc_listener = listen_for_grpc(&config).await?;
     let grpc_address = grpc_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let registry = Registry::open(&config.registry)?;
     let embedded = match &config.redis.url {
         Some(_) => None,
         None => Some(start_embedded(&config).await?),
@@ -104,6 +106,7 @@ async fn serve(
     let serving_grpc = grpc_listener
         .map(|listener| tokio::spawn(server::run(listener, Port::Grpc, doors.clone(), stopping.clone(), grace)));
     let serving = tokio::spawn(server::run(listener, Port::Http, doors, stopping, grace));
+    let entry = registry.register();
     banner(&config, address, grpc_address, embedded.as_ref(), &redis, &kind, started.elapsed());
     if !dev {
         println!("Next: rushline sale create NAME --item SKU=UNITS --order-endpoint http://…");
@@ -115,6 +118,10 @@ async fn serve(
         in_flight = node.in_flight(),
         "stopping: no new requests; what is in flight is finished or handed over"
     );
+    // Before the doors close: whoever finds this server in etcd must be served.
+    if let Some(entry) = entry {
+        entry.remove().await;
+    }
     stop.send_replace(true);
     let deadline = tokio::time::Instant::now() + config.shutdown.grace;
     let ended = async {

@@ -5,6 +5,7 @@ use super::problem::{Error, Problem};
 use super::settings::{Config, SETTINGS};
 use super::suggest::closest;
 use super::table::Setting;
+use crate::registry::target::registration;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -177,6 +178,7 @@ impl Work {
 
     /// Rules that tie two settings together.
     fn check_together(&mut self) {
+        self.check_registry();
         let (admission, delivery) = (&self.resolved.config.admission, &self.resolved.config.delivery);
         let mut broken = Vec::new();
         if delivery.retry_base > delivery.retry_max {
@@ -196,5 +198,29 @@ impl Work {
             let what = format!("{smaller} ({}) must not be above {larger} ({})", text(smaller), text(larger));
             self.problem(place, None, what, Some(format!("lower {smaller} or raise {larger}")));
         }
+    }
+
+    fn check_registry(&mut self) {
+        let registry = &self.resolved.config.registry;
+        let named = registry.target.as_ref().and_then(|target| registration(target.expose()).ok());
+        let registers = named.is_some_and(|(name, _)| !name.name.is_empty());
+        let half = match registry {
+            _ if registers && registry.endpoint.is_none() => ("registry.target", "registry.endpoint"),
+            _ if registry.cert_file.is_some() && registry.key_file.is_none() => {
+                ("registry.cert_file", "registry.key_file")
+            }
+            _ if registry.key_file.is_some() && registry.cert_file.is_none() => {
+                ("registry.key_file", "registry.cert_file")
+            }
+            _ if registry.cert_file.is_some() && registry.ca_file.is_none() => {
+                ("registry.cert_file", "registry.ca_file")
+            }
+            _ => return,
+        };
+        let (setting, missing) = half;
+        let Some((setting, origin)) = self.resolved.rows().find(|(row, _)| row.name == setting) else { return };
+        let place = origin.place(setting);
+        let what = format!("needs {missing} beside it");
+        self.problem(place, Some(setting.name), what, Some(format!("set {missing}, or leave {} out", setting.name)));
     }
 }

@@ -5,6 +5,9 @@
 pub mod dtmgimp;
 #[rustfmt::skip]
 #[allow(clippy::all)]
+pub mod etcdserverpb;
+#[rustfmt::skip]
+#[allow(clippy::all)]
 pub mod workflow;
 
 /// What `proto/dtm` describes, encoded: for server reflection.
