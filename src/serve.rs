@@ -51,7 +51,7 @@ async fn serve(
     let address = listener.local_addr()?;
     let grpc_listener = listen_for_grpc(&config).await?;
     let grpc_address = grpc_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-    let registry = Registry::open(&config.registry)?;
+    let registry = Registry::open(&config.registry, grpc_address.unwrap_or(address))?;
     let embedded = match &config.redis.url {
         Some(_) => None,
         None => Some(start_embedded(&config).await?),
@@ -59,7 +59,7 @@ async fn serve(
     let redis = connect(&config, embedded.as_ref()).await?;
     let node = Node::new(redis.clone(), &config.node.name, limits(&config));
     let records = Records::new(config.records_url().expose());
-    let driver = Driver::new(redis.clone(), records.clone(), transactions(&config));
+    let driver = Driver::new(redis.clone(), records.clone(), transactions(&config), registry.resolver.clone());
     let kind = describe_records(&config, &records).await;
     let app = Arc::new(App {
         node: node.clone(),

@@ -5,7 +5,6 @@ use super::problem::{Error, Problem};
 use super::settings::{Config, SETTINGS};
 use super::suggest::closest;
 use super::table::Setting;
-use crate::registry::target::registration;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -202,25 +201,16 @@ impl Work {
 
     fn check_registry(&mut self) {
         let registry = &self.resolved.config.registry;
-        let named = registry.target.as_ref().and_then(|target| registration(target.expose()).ok());
-        let registers = named.is_some_and(|(name, _)| !name.name.is_empty());
-        let half = match registry {
-            _ if registers && registry.endpoint.is_none() => ("registry.target", "registry.endpoint"),
-            _ if registry.cert_file.is_some() && registry.key_file.is_none() => {
-                ("registry.cert_file", "registry.key_file")
-            }
-            _ if registry.key_file.is_some() && registry.cert_file.is_none() => {
-                ("registry.key_file", "registry.cert_file")
-            }
-            _ if registry.cert_file.is_some() && registry.ca_file.is_none() => {
-                ("registry.cert_file", "registry.ca_file")
-            }
+        let (ca, certificate, key) = ("registry.ca_file", "registry.cert_file", "registry.key_file");
+        let given = [&registry.ca_file, &registry.cert_file, &registry.key_file].map(Option::is_some);
+        let (name, missing) = match given {
+            [_, true, false] => (certificate, key),
+            [_, false, true] => (key, certificate),
+            [false, true, true] => (certificate, ca),
             _ => return,
         };
-        let (setting, missing) = half;
-        let Some((setting, origin)) = self.resolved.rows().find(|(row, _)| row.name == setting) else { return };
+        let Some((setting, origin)) = self.resolved.rows().find(|(row, _)| row.name == name) else { return };
         let place = origin.place(setting);
-        let what = format!("needs {missing} beside it");
-        self.problem(place, Some(setting.name), what, Some(format!("set {missing}, or leave {} out", setting.name)));
+        self.problem(place, Some(name), format!("needs {missing} beside it"), Some(format!("set {missing} as well")));
     }
 }

@@ -143,10 +143,11 @@ settings! {
         /// Which etcd, and under which name to register there; several hosts with commas. Its account also counts for
         /// services in that etcd. Without a name (`etcd://HOST:PORT/?user=…`) nothing is registered.
         target: Option<SecretUrl>, "registry.target", RegistryTarget;
-        /// The `HOST:PORT` of this server's gRPC door, as others reach it.
+        /// The `HOST:PORT` of this server's gRPC door, as others reach it. Needed where they reach it by another address
+        /// than the one it listens on.
         endpoint: Option<String>, "registry.endpoint", Optional {
             kind: Text { default: "", bytes_max: 256 },
-            unset: "none",
+            unset: "grpc.listen; in place of 0.0.0.0, POD_IP or this machine's address towards etcd",
             example: "10.1.2.3:36790",
         };
         /// Who signed the etcd's certificates, a PEM file. With it, TLS is spoken to the etcd in `registry.target`.

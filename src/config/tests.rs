@@ -201,11 +201,6 @@ fn the_block_of_dtms_file_says_where_to_register() {
             "dtm-driver-gozero | default",
         ),
         (
-            "MicroService:\n  Target: etcd://h:1/x\n",
-            "rushline.yaml:2: registry.target needs registry.endpoint beside it",
-            "registry.endpoint",
-        ),
-        (
             "registry: {target: 'consul://h:8500/x'}",
             "rushline.yaml:1: registry.target is not usable: `consul://h:8500/x`: services in Consul",
             "etcd://",

@@ -15,6 +15,7 @@ pub mod target;
 use crate::config::{self, RegistryDriver};
 use crate::fault::{Class, Fault};
 use resolve::{Resolver, Trusted};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,18 +33,20 @@ struct Own {
 }
 
 impl Registry {
-    /// Reads the files that the settings name.
-    pub fn open(settings: &config::Registry) -> Result<Self, Fault> {
+    /// Reads the files that the settings name. `door` is where this server takes gRPC.
+    pub fn open(settings: &config::Registry, door: SocketAddr) -> Result<Self, Fault> {
         let Some(target) = &settings.target else { return Ok(Self { resolver: Resolver::new(None), own: None }) };
         let (target::Name { hosts, name }, account) = target::registration(target.expose())
             .map_err(|error| Fault::new(Class::Config, "registry.target is not usable").because(error))?;
         let tls = tls(settings)?;
-        let own = settings.endpoint.clone().filter(|_| !name.is_empty() && settings.driver == RegistryDriver::GoZero);
-        let own = own.map(|endpoint| Own {
-            client: Arc::new(etcd::Client::new(hosts.clone(), account.clone(), tls.clone())),
-            name,
-            endpoint,
-        });
+        let own = match settings.driver {
+            RegistryDriver::GoZero if !name.is_empty() => {
+                let endpoint = settings.endpoint.clone().map_or_else(|| reachable(door, &hosts), Ok)?;
+                let client = Arc::new(etcd::Client::new(hosts.clone(), account.clone(), tls.clone()));
+                Some(Own { client, name, endpoint })
+            }
+            RegistryDriver::GoZero | RegistryDriver::None => None,
+        };
         Ok(Self { resolver: Resolver::new(Some(Trusted { hosts, account, tls })), own })
     }
 
@@ -51,6 +54,26 @@ impl Registry {
     pub fn register(self) -> Option<register::Entry> {
         self.own.map(|own| register::Entry::keep(own.client, own.name, own.endpoint))
     }
+}
+
+/// The address under which others reach `door`: one that stands for all of this machine's is replaced as go-zero does,
+/// by POD_IP, or by the one of its addresses that is used towards etcd.
+fn reachable(door: SocketAddr, hosts: &[String]) -> Result<String, Fault> {
+    if !door.ip().is_unspecified() {
+        return Ok(door.to_string());
+    }
+    let pod: Option<IpAddr> = std::env::var("POD_IP").ok().and_then(|text| text.parse().ok());
+    // Sends nothing: it only asks the system which way it would go.
+    let towards = |host: &String| {
+        let socket = UdpSocket::bind((door.ip(), 0)).ok()?;
+        socket.connect(host).ok()?;
+        socket.local_addr().ok().map(|address| address.ip())
+    };
+    let address = pod.or_else(|| hosts.iter().find_map(towards));
+    address.map(|address| SocketAddr::new(address, door.port()).to_string()).ok_or_else(|| {
+        Fault::new(Class::Config, format!("registry.endpoint is not set, and {door} is no address to register"))
+            .hint("set registry.endpoint to the HOST:PORT under which services reach this server's gRPC")
+    })
 }
 
 fn tls(settings: &config::Registry) -> Result<Option<etcd::Tls>, Fault> {
@@ -68,4 +91,18 @@ fn tls(settings: &config::Registry) -> Result<Option<etcd::Tls>, Fault> {
         _ => None,
     };
     Ok(Some(etcd::Tls { ca: read("registry.ca_file", ca)?, identity }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_to_all_addresses_is_registered_under_one() {
+        let reach = |door: &str| reachable(door.parse().unwrap(), &["127.0.0.1:2379".into()]).unwrap();
+        assert_eq!(reach("10.1.2.3:36790"), "10.1.2.3:36790");
+        if std::env::var_os("POD_IP").is_none() {
+            assert_eq!(reach("0.0.0.0:36790"), "127.0.0.1:36790");
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub enum State {
     Registered(String),
 }
 
-/// The entry of one server. Dropped without [`Entry::remove`] it stays until its lease ends.
+/// The entry of one server. Dropped, it is taken back some time later.
 pub struct Entry {
     stop: watch::Sender<bool>,
     state: watch::Receiver<State>,
@@ -50,6 +50,11 @@ impl Entry {
 
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
+    }
+
+    /// Leaves it to its lease, as a crash does.
+    pub fn abandon(self) {
+        self.task.abort();
     }
 
     /// Takes the entry back: from now on nobody new finds this server.

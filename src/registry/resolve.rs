@@ -300,7 +300,7 @@ mod tests {
     async fn fixed_addresses_take_turns_and_a_dead_one_comes_last() {
         let resolver = Resolver::new(None);
         let target = direct(&["a:1", "b:2", "c:3"]);
-        let mut order = async || resolver.instances(&target, Duration::ZERO).await.unwrap().join(" ");
+        let order = async || resolver.instances(&target, Duration::ZERO).await.unwrap().join(" ");
         assert_eq!(order().await, "a:1 b:2 c:3");
         assert_eq!(order().await, "b:2 c:3 a:1");
         resolver.unreachable("c:3");

@@ -74,6 +74,13 @@ pub enum Error {
     Scheme(String, String),
 }
 
+impl Error {
+    /// Well-formed, of a kind that this server does not know.
+    pub fn is_unknown_kind(&self) -> bool {
+        matches!(self, Self::Consul(_) | Self::Nacos(_) | Self::Kubernetes(_) | Self::Scheme(..))
+    }
+}
+
 /// Takes a branch's address apart: where its instances are, and the method, `/package.Service/Method`.
 pub fn split(url: &str) -> Result<(Target, String), Error> {
     let shown = || crate::config::redact(url);

@@ -18,6 +18,7 @@ mod readme;
 mod records;
 mod redis_faults;
 mod sdk;
+mod registry;
 mod stock;
 mod support;
 mod tidy;
