@@ -138,6 +138,11 @@ async fn all_addresses_of_go_zero_reach_the_instances() {
         // Of two calls in a row each instance had one.
         assert_eq!((first.count(), second.count()), (at + 1, at + 1), "{target}");
     }
+    // An address that nobody listens at costs a moment, not a retry: the next one is called.
+    let with_a_dead_one = format!("direct:///127.0.0.1:1,{},127.0.0.1:2", first.address);
+    let before = first.count();
+    let reply = submit(&app.http(), &saga("dead", &with_a_dead_one)).await;
+    assert_eq!((reply, first.count()), ((200, json!({ "dtm_result": "SUCCESS" })), before + 2));
     for (target, code, words) in [
         (format!("etcd://{host}"), 400, "names no service"),
         ("consul://127.0.0.1:8500/shop".into(), 501, "Consul"),
