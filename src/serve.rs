@@ -26,6 +26,10 @@ const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// How often refusals are added up in Redis.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a server that was registered goes on as before once its entry is gone: whoever found it there a moment ago
+/// may still be on the way, and those who watch need a moment to hear of it.
+const FOUND_LINGER: Duration = Duration::from_millis(300);
+
 /// Runs the server until SIGTERM or Ctrl-C. `dev`: with a demo sale and the demo's order service.
 pub fn run(config: Config, dev: bool) -> anyhow::Result<()> {
     telemetry::install_log(config.log.level, config.log.format);
@@ -121,6 +125,7 @@ async fn serve(
     // Before the doors close: whoever finds this server in etcd must be served.
     if let Some(entry) = entry {
         entry.remove().await;
+        tokio::time::sleep(FOUND_LINGER).await;
     }
     stop.send_replace(true);
     let deadline = tokio::time::Instant::now() + config.shutdown.grace;

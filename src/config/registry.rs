@@ -62,6 +62,27 @@ impl Kind<Option<SecretUrl>> for RegistryTarget {
     }
 }
 
+/// `HOST:PORT`, as others reach it.
+pub struct HostPort;
+
+impl Kind<String> for HostPort {
+    fn default(&self) -> String {
+        String::new() // never seen: it stands in an `Optional`
+    }
+
+    fn read(&self, text: &str) -> Result<String, Wrong> {
+        if target::is_address(text) { Ok(text.to_owned()) } else { Err(Wrong::got("must be HOST:PORT", text)) }
+    }
+
+    fn show(&self, value: &String) -> Value {
+        value.as_str().into()
+    }
+
+    fn allowed(&self) -> String {
+        "HOST:PORT, such as 10.1.2.3:36790".into()
+    }
+}
+
 /// A value that may be left out.
 pub struct Optional<K> {
     pub kind: K,

@@ -7,7 +7,7 @@ use super::kind::{
     Address, Count, Kind, LogFormat, LogLevel, Millis, NodeName, OptionalAddress, OptionalUrl, Path, RewriteAfterLoad,
     Seconds, Text, Threads, Words,
 };
-use super::registry::{Optional, RegistryDriver, RegistryTarget};
+use super::registry::{HostPort, Optional, RegistryDriver, RegistryTarget};
 use super::secret_url::SecretUrl;
 use super::table::{Setting, settings};
 use std::net::SocketAddr;
@@ -146,7 +146,7 @@ settings! {
         /// The `HOST:PORT` of this server's gRPC door, as others reach it. Needed where they reach it by another address
         /// than the one it listens on.
         endpoint: Option<String>, "registry.endpoint", Optional {
-            kind: Text { default: "", bytes_max: 256 },
+            kind: HostPort,
             unset: "grpc.listen; in place of 0.0.0.0, POD_IP or this machine's address towards etcd",
             example: "10.1.2.3:36790",
         };

@@ -201,6 +201,11 @@ fn the_block_of_dtms_file_says_where_to_register() {
             "dtm-driver-gozero | default",
         ),
         (
+            "MicroService:\n  EndPoint: grpc://h:1\n",
+            "rushline.yaml:2: registry.endpoint must be HOST:PORT, got \"grpc://h:1\"",
+            "10.1.2.3:36790",
+        ),
+        (
             "registry: {target: 'consul://h:8500/x'}",
             "rushline.yaml:1: registry.target is not usable: `consul://h:8500/x`: services in Consul",
             "etcd://",

@@ -50,6 +50,19 @@ impl Registry {
         Ok(Self { resolver: Resolver::new(Some(Trusted { hosts, account, tls })), own })
     }
 
+    /// Asks the configured etcd who is registered under this server's name; in words, for a person. `None` if there
+    /// is nothing to register.
+    pub async fn look(&self) -> Option<Result<String, etcd::Error>> {
+        let Own { client, name, endpoint } = self.own.as_ref()?;
+        let looking = async {
+            let session = client.session().await?;
+            let (entries, _) = session.list(&etcd::Keys::Below(format!("{name}/"))).await?;
+            let (host, count) = (session.host(), entries.len());
+            Ok(format!("etcd at {host} has {count} of `{name}`; this server would be there as {endpoint}"))
+        };
+        Some(looking.await)
+    }
+
     /// Begins to register this server, if it is to be registered. Its doors should be open by now.
     pub fn register(self) -> Option<register::Entry> {
         self.own.map(|own| register::Entry::keep(own.client, own.name, own.endpoint))

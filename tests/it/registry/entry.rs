@@ -37,6 +37,14 @@ async fn a_server_is_found_in_the_form_of_go_zero_and_gone_after_sigterm() {
     let lease: i64 = key.strip_prefix("dtmservice/").unwrap().parse().unwrap();
     assert!(lease > 0, "{key}");
     assert_eq!(value, "127.0.0.1:36790", "exactly as configured");
+    let doctor = tokio::process::Command::new(env!("CARGO_BIN_EXE_rushline"))
+        .args(["doctor", "--redis-url", &redis.url(), "--records-url", "sqlite::memory:"])
+        .args(["--registry-target", &format!("etcd://{}/dtmservice", etcd.address())])
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned() + &String::from_utf8_lossy(&doctor.stderr);
+    assert!(said.contains("has 1 of `dtmservice`"), "{said}");
     // A second server has an entry of its own.
     let mut second = App::start(registered(&etcd).redis(&redis.url()).setting("registry.endpoint", "h:2")).await;
     assert_eq!(wait_for(&client, 2).await.len(), 2);
