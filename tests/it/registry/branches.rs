@@ -239,3 +239,43 @@ async fn branches_are_found_in_an_etcd_that_wants_an_account() {
     eventually("a reason in the log", WITHIN, async || stranger.log().contains("user name is empty")).await;
     assert_eq!(instance.count(), 2);
 }
+
+/// Of three members any one may die: the entry moves to another member, under its old key, and so do the watches.
+#[tokio::test]
+async fn a_member_of_the_etcd_may_die() {
+    let (mut members, redis) = (Etcd::start_three().await, redis().await);
+    let hosts: Vec<String> = members.iter().map(Etcd::address).collect();
+    let options = AppOptions::default().quick_trans().redis(&redis.url());
+    let options = options.setting("registry.target", format!("etcd://{}/dtmservice", hosts.join(",")));
+    let app = App::start(options.setting("registry.endpoint", "h:1")).await;
+    let client = Arc::new(Client::new(hosts.clone(), None, None));
+    let target = format!("etcd://{}/{NAME}", hosts.join(","));
+    let first = Instance::start(&client, NAME).await;
+    assert_eq!(submit(&app.http(), &saga("g1", &target)).await.0, 200);
+
+    // As the log tells it: the key, and the member that it was written at.
+    let registrations = || -> Vec<(String, String)> {
+        let log = app.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let registered = lines.filter(|line| line["fields"]["message"] == "registered");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        registered.map(|line| (text(&line["fields"]["key"]), text(&line["fields"]["etcd"]))).collect()
+    };
+    eventually("a registration", WITHIN, async || registrations().len() == 1).await;
+    let (key, member) = registrations().remove(0);
+    let dying = hosts.iter().position(|host| *host == member).unwrap();
+    members[dying].kill9();
+    eventually("a registration elsewhere", WITHIN, async || registrations().len() > 1).await;
+    let (key_now, member_now) = registrations().pop().unwrap();
+    assert!(key_now == key && member_now != member, "{key} at {member}, then {key_now} at {member_now}");
+    // Whoever comes now is found through the members that are left.
+    let second = Instance::start(&client, NAME).await;
+    let gids = AtomicUsize::default();
+    eventually("calls of the second instance", WITHIN, async || {
+        let gid = format!("h{}", gids.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(submit(&app.http(), &saga(&gid, &target)).await.0, 200);
+        second.count() > 0
+    })
+    .await;
+    assert!(first.count() > 0);
+}

@@ -1,4 +1,4 @@
-//! A real etcd of one member; as it comes, with an account, or with certificates.
+//! A real etcd of one member, or a member of several; as it comes, with an account, or with certificates.
 
 use super::app::Http;
 use super::process::{Process, free_port};
@@ -12,6 +12,8 @@ pub struct Etcd {
     port: u16,
     peer_port: u16,
     tls: bool,
+    /// All members, as etcd wants it: `NAME=URL,…`.
+    members: String,
     /// How often its data was thrown away.
     forgotten: u32,
 }
@@ -35,7 +37,30 @@ impl Etcd {
     /// Not running yet, so that a story can begin without it.
     pub fn at_rest() -> Self {
         let process = Process::new("etcd", program("etcd", &["/usr/local/bin"]), None);
-        Self { process, port: free_port(), peer_port: free_port(), tls: false, forgotten: 0 }
+        let mut server = Self {
+            process,
+            port: free_port(),
+            peer_port: free_port(),
+            tls: false,
+            members: String::new(),
+            forgotten: 0,
+        };
+        server.members = server.member();
+        server
+    }
+
+    /// Three members that have found each other.
+    pub async fn start_three() -> [Self; 3] {
+        let mut three = [Self::at_rest(), Self::at_rest(), Self::at_rest()];
+        let members = three.each_ref().map(Self::member).join(",");
+        three.iter_mut().for_each(|server| server.members.clone_from(&members));
+        // Together: none answers before most are there.
+        futures_util::future::join_all(three.iter_mut().map(Self::restart)).await;
+        three
+    }
+
+    fn member(&self) -> String {
+        format!("m{}=http://127.0.0.1:{}", self.peer_port, self.peer_port)
     }
 
     /// `host:port`
@@ -83,13 +108,13 @@ impl Etcd {
         let scheme = if self.tls { "https" } else { "http" };
         let (client, peer) = (format!("{scheme}://{}", self.address()), format!("http://127.0.0.1:{}", self.peer_port));
         self.process.replace_arguments([
-            "--name=one".to_owned(),
+            format!("--name=m{}", self.peer_port),
             format!("--data-dir=data-{}", self.forgotten),
             format!("--listen-client-urls={client}"),
             format!("--advertise-client-urls={client}"),
             format!("--listen-peer-urls={peer}"),
             format!("--initial-advertise-peer-urls={peer}"),
-            format!("--initial-cluster=one={peer}"),
+            format!("--initial-cluster={}", self.members),
         ]);
         if self.tls {
             self.process.arguments(["--cert-file=server.pem", "--key-file=server.key"]);
