@@ -143,7 +143,7 @@ impl Error {
     /// There was no connection: the service did not hear of the call.
     pub fn is_unsent(&self) -> bool {
         let Self::Status(status) = self else { return matches!(self, Self::Endpoint(..)) };
-        let mut cause = std::error::Error::source(&**status);
+        let mut cause = std::error::Error::source(status);
         while let Some(error) = cause {
             if error.is::<tonic::ConnectError>() {
                 return true;
@@ -157,7 +157,8 @@ impl Error {
     pub fn is_silence(&self) -> bool {
         match self {
             Self::Timeout(_) | Self::Endpoint(..) => true,
-            Self::Status(status) => std::error::Error::source(&**status).is_some(),
+            Self::NoTurn(_) => false,
+            Self::Status(status) => std::error::Error::source(status).is_some(),
         }
     }
 }

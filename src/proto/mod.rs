@@ -3,6 +3,7 @@
 #[rustfmt::skip]
 #[allow(clippy::all)]
 pub mod dtmgimp;
+#[cfg(feature = "server")]
 #[rustfmt::skip]
 #[allow(clippy::all)]
 pub mod etcdserverpb;
