@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::domain::sale::Durability;
 use crate::reconciler::sink::Sink;
+use crate::registry::Registry;
 use crate::store::promise::{Promise, Wait};
 use crate::store::redis::read_promise;
 use serde::Serialize;
@@ -57,7 +58,24 @@ pub async fn examine(config: &Config) -> Vec<Check> {
         },
     }
     checks.push(records(config).await);
+    checks.extend(registry(config).await);
     checks
+}
+
+/// The etcd in which this server is to be found, if there is one.
+async fn registry(config: &Config) -> Option<Check> {
+    let hint = "rushline runs without, and goes on asking; services that look for it there do not find it";
+    let bad = |found: String| Some(Check::new("registry", Health::Bad, found).hint(hint));
+    let registry = match Registry::open(&config.registry, config.grpc_listen()) {
+        Ok(registry) => registry,
+        Err(fault) => return bad(fault.to_string()),
+    };
+    match tokio::time::timeout(CONNECT_MAX, registry.look()).await {
+        Ok(None) => None,
+        Ok(Some(Ok(found))) => Some(Check::new("registry", Health::Good, found)),
+        Ok(Some(Err(error))) => bad(error.to_string()),
+        Err(_) => bad(format!("no answer within {CONNECT_MAX:?}")),
+    }
 }
 
 async fn ask(url: &str) -> anyhow::Result<Promise> {

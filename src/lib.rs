@@ -7,6 +7,7 @@
 //! - [`sale`]: the path of an order through a node: admission, delivery, finishing, taking over.
 //! - [`driver`]: global transactions: claims those that are due and moves them on; [`branch`] calls their branches.
 //! - [`dial`]: how services of the shop are connected to.
+//! - [`registry`]: etcd, where services find this server and it finds theirs.
 //! - [`reconciler`]: drains finished orders to the records, and audits.
 //! - [`server`]: the doors, HTTP and gRPC; they only translate. [`proto`]: the messages of gRPC.
 //! - [`config`], [`cli`], [`serve`]: how it is set up and started.
@@ -45,6 +46,8 @@ pub mod fault;
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod reconciler;
+#[cfg(feature = "server")]
+pub mod registry;
 #[cfg(feature = "server")]
 pub mod sale;
 #[cfg(feature = "server")]

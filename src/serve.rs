@@ -7,6 +7,7 @@ use crate::driver::{self, Driver};
 use crate::fault::Fault;
 use crate::reconciler::transactions::Drain;
 use crate::reconciler::{Reconciler, Records};
+use crate::registry::Registry;
 use crate::sale::Limits;
 use crate::sale::node::Node;
 use crate::server::{self, App, Doors, Port};
@@ -24,6 +25,10 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// How often refusals are added up in Redis.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a server that was registered goes on as before once its entry is gone: whoever found it there a moment ago
+/// may still be on the way, and those who watch need a moment to hear of it.
+const FOUND_LINGER: Duration = Duration::from_millis(300);
 
 /// Runs the server until SIGTERM or Ctrl-C. `dev`: with a demo sale and the demo's order service.
 pub fn run(config: Config, dev: bool) -> anyhow::Result<()> {
@@ -50,6 +55,7 @@ async fn serve(
     let address = listener.local_addr()?;
     let grpc_listener = listen_for_grpc(&config).await?;
     let grpc_address = grpc_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let registry = Registry::open(&config.registry, grpc_address.unwrap_or(address))?;
     let embedded = match &config.redis.url {
         Some(_) => None,
         None => Some(start_embedded(&config).await?),
@@ -57,7 +63,7 @@ async fn serve(
     let redis = connect(&config, embedded.as_ref()).await?;
     let node = Node::new(redis.clone(), &config.node.name, limits(&config));
     let records = Records::new(config.records_url().expose());
-    let driver = Driver::new(redis.clone(), records.clone(), transactions(&config));
+    let driver = Driver::new(redis.clone(), records.clone(), transactions(&config), registry.resolver.clone());
     let kind = describe_records(&config, &records).await;
     let app = Arc::new(App {
         node: node.clone(),
@@ -104,6 +110,7 @@ async fn serve(
     let serving_grpc = grpc_listener
         .map(|listener| tokio::spawn(server::run(listener, Port::Grpc, doors.clone(), stopping.clone(), grace)));
     let serving = tokio::spawn(server::run(listener, Port::Http, doors, stopping, grace));
+    let entry = registry.register();
     banner(&config, address, grpc_address, embedded.as_ref(), &redis, &kind, started.elapsed());
     if !dev {
         println!("Next: rushline sale create NAME --item SKU=UNITS --order-endpoint http://…");
@@ -115,6 +122,11 @@ async fn serve(
         in_flight = node.in_flight(),
         "stopping: no new requests; what is in flight is finished or handed over"
     );
+    // Before the doors close: whoever finds this server in etcd must be served.
+    if let Some(entry) = entry {
+        entry.remove().await;
+        tokio::time::sleep(FOUND_LINGER).await;
+    }
     stop.send_replace(true);
     let deadline = tokio::time::Instant::now() + config.shutdown.grace;
     let ended = async {

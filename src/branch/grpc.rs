@@ -139,6 +139,30 @@ pub enum Error {
     Status(Status),
 }
 
+impl Error {
+    /// There was no connection: the service did not hear of the call.
+    pub fn is_unsent(&self) -> bool {
+        let Self::Status(status) = self else { return matches!(self, Self::Endpoint(..)) };
+        let mut cause = std::error::Error::source(status);
+        while let Some(error) = cause {
+            if error.is::<tonic::ConnectError>() {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
+    /// Nothing came back; what was asked may have been done or not.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Self::Timeout(_) | Self::Endpoint(..) => true,
+            Self::NoTurn(_) => false,
+            Self::Status(status) => std::error::Error::source(status).is_some(),
+        }
+    }
+}
+
 struct Peer {
     permits: Semaphore,
     channel: Mutex<Channel>,

@@ -13,6 +13,7 @@ pub mod resolve;
 
 use crate::domain::trans::timing::request_timeout_ms;
 use crate::domain::trans::{BranchResult, CallSpec, Global, Limits, Protocol, TransGid, TransType};
+use crate::registry;
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use hosts::Hosts;
 use resolve::Resolver;
@@ -91,8 +92,8 @@ pub enum Uncallable {
     NoUrl(String),
     #[error("`{0}` is no gRPC branch, which would be HOST:PORT/package.Service/Method")]
     NoGrpc(String),
-    #[error("`{0}` is an address in a registry; this server does not know that kind")]
-    Registry(String),
+    #[error(transparent)]
+    Registry(#[from] registry::target::Error),
 }
 
 /// Refuses what could never be called, where it comes in. Topics are no URLs yet.
@@ -124,12 +125,12 @@ pub struct Caller {
 
 impl Caller {
     /// At most `calls_per_host_max` calls to one host at a time.
-    pub fn new(calls_per_host_max: usize) -> Arc<Self> {
+    pub fn new(calls_per_host_max: usize, registry: Arc<registry::resolve::Resolver>) -> Arc<Self> {
         let docker = std::env::var_os("IS_DOCKER").is_some_and(|value| !value.is_empty());
         Arc::new(Self {
             hosts: Hosts::new(calls_per_host_max),
             peers: grpc::Peers::new(calls_per_host_max),
-            resolver: Resolver::default(),
+            resolver: Resolver::new(registry),
             outages: outage::Outages::default(),
             returned: Notify::new(),
             docker,
@@ -182,9 +183,21 @@ impl Caller {
         url: &str,
     ) -> Result<Result<(), grpc::Error>, String> {
         let target = resolve::split(url).map_err(|error| error.to_string())?;
-        let request = grpc::request(context, spec)?;
-        let endpoint = self.resolver.resolve(&target.service).await?;
-        Ok(self.peers.call(&endpoint, target.method, request, context.timeout).await)
+        let mut request = grpc::request(context, spec)?;
+        let endpoints = self.resolver.resolve(&target.service, context.timeout).await?;
+        let mut unsent = None;
+        for endpoint in &endpoints {
+            let answer = self.peers.call(endpoint, target.method.clone(), request, context.timeout).await;
+            let answered = !matches!(&answer, Err(error) if error.is_silence());
+            self.resolver.note(&target.service, endpoint, answered);
+            match answer {
+                // Nobody heard of the call, so another instance may: one that is being restarted costs no retry.
+                Err(error) if error.is_unsent() => unsent = Some(error),
+                answer => return Ok(answer),
+            }
+            request = grpc::request(context, spec)?;
+        }
+        unsent.map(Err).ok_or_else(|| format!("no instance of {url} has an address that can be called"))
     }
 
     /// Posts JSON and does not look at the answer: the alert hook.

@@ -2,10 +2,13 @@
 //!
 //! [`split`] needs no network; it is asked when a URL comes in, so that what can never be called is refused there.
 //! [`Resolver::resolve`] is asked before every call and answers from memory. Another kind of address is one more
-//! [`Service`]: read in `split`, looked up in `resolve`.
+//! [`Service`]: read in `split`, looked up in `resolve`. Addresses in registries are [`crate::registry`]'s.
 
 use super::Uncallable;
+use crate::registry;
 use http::uri::{Authority, PathAndQuery};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A gRPC branch's URL, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub struct Target {
 pub enum Service {
     /// The address itself.
     Direct(Endpoint),
+    /// One of several instances: `etcd://…`, `discov://…`, `direct:///…`.
+    Instances(registry::target::Target),
 }
 
 /// Somewhere to connect to.
@@ -30,14 +35,19 @@ pub struct Endpoint {
     pub authority: Authority,
 }
 
-/// Reads `host:port/package.Service/Method`, also with `grpc://` or, for TLS, `grpcs://` before it.
+/// Reads `host:port/package.Service/Method`, also with `grpc://` or, for TLS, `grpcs://` before it, and the addresses
+/// that go-zero makes.
 pub fn split(url: &str) -> Result<Target, Uncallable> {
     let bad = || Uncallable::NoGrpc(url.to_owned());
     let (tls, rest) = match url.split_once("://") {
         None => (false, url),
         Some(("grpc", rest)) => (false, rest),
         Some(("grpcs", rest)) => (true, rest),
-        Some(_) => return Err(Uncallable::Registry(url.to_owned())),
+        Some(_) => {
+            let (target, method) = registry::target::split(url)?;
+            let method = method.parse().map_err(|_| bad())?;
+            return Ok(Target { service: Service::Instances(target), method });
+        }
     };
     let (address, method) = rest.split_once('/').ok_or_else(bad)?;
     let service = Service::Direct(endpoint(tls, address).ok_or_else(bad)?);
@@ -61,14 +71,33 @@ pub fn method(text: &str) -> Option<PathAndQuery> {
 }
 
 /// Knows where services are. One for the whole server.
-#[derive(Default)]
-pub struct Resolver {}
+pub struct Resolver {
+    registry: Arc<registry::resolve::Resolver>,
+}
 
 impl Resolver {
-    /// Where to connect to for the next call. The error says in words why there is nowhere; the call is tried again.
-    pub async fn resolve(&self, service: &Service) -> Result<Endpoint, String> {
+    pub fn new(registry: Arc<registry::resolve::Resolver>) -> Self {
+        Self { registry }
+    }
+
+    /// Where to connect to for the next call, in the order to try; never nowhere. Waits at most `within` for a first
+    /// instance. The error says in words why there is none; the call is tried again.
+    pub async fn resolve(&self, service: &Service, within: Duration) -> Result<Vec<Endpoint>, String> {
         match service {
-            Service::Direct(endpoint) => Ok(endpoint.clone()),
+            Service::Direct(endpoint) => Ok(vec![endpoint.clone()]),
+            Service::Instances(target) => {
+                let addresses = self.registry.instances(target, within).await.map_err(|error| error.to_string())?;
+                Ok(addresses.iter().filter_map(|address| endpoint(false, address)).collect())
+            }
+        }
+    }
+
+    /// Whether an endpoint answered; one that does not is tried after others for a while.
+    pub fn note(&self, service: &Service, endpoint: &Endpoint, answered: bool) {
+        match service {
+            Service::Direct(_) => {}
+            Service::Instances(_) if answered => self.registry.reachable(endpoint.authority.as_str()),
+            Service::Instances(_) => self.registry.unreachable(endpoint.authority.as_str()),
         }
     }
 }
@@ -86,7 +115,9 @@ mod tests {
             ("grpc://h:1/p.S/M", false, "h:1", "/p.S/M"),
             ("grpcs://h:443/p.S/M", true, "h:443", "/p.S/M"),
         ] {
-            let Target { service: Service::Direct(endpoint), method: found } = split(url).unwrap();
+            let Target { service: Service::Direct(endpoint), method: found } = split(url).unwrap() else {
+                panic!("{url}")
+            };
             assert_eq!((endpoint.tls, endpoint.authority.as_str(), found.as_str()), (tls, address, method), "{url}");
         }
         for url in
@@ -94,6 +125,8 @@ mod tests {
         {
             assert_eq!(split(url), Err(Uncallable::NoGrpc(url.into())), "{url}");
         }
-        assert_eq!(split("etcd://h/s/p.S/M"), Err(Uncallable::Registry("etcd://h/s/p.S/M".into())));
+        let in_etcd = split("etcd://h:2379/s/p.S/M").unwrap();
+        assert!(matches!(in_etcd.service, Service::Instances(_)) && in_etcd.method == "/p.S/M", "{in_etcd:?}");
+        assert!(matches!(split("consul://h:8500/s/p.S/M"), Err(Uncallable::Registry(_))));
     }
 }

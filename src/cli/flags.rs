@@ -75,12 +75,12 @@ fn flag(setting: &'static Setting, defaults: &Config) -> Arg {
 
 fn value_name(setting: &Setting) -> &'static str {
     match setting.key() {
-        "url" => "URL",
+        "url" | "target" => "URL",
         "listen" => "ADDRESS",
-        "data_dir" => "PATH",
+        "data_dir" | "ca_file" | "cert_file" | "key_file" => "PATH",
         key if key.ends_with("_ms") || key.ends_with("_s") || key.ends_with("_ms_max") => "TIME",
-        "program" | "prefix" | "name" => "TEXT",
-        "rewrite_after_load" | "level" | "format" => "WORD",
+        "program" | "prefix" | "name" | "endpoint" => "TEXT",
+        "rewrite_after_load" | "level" | "format" | "driver" => "WORD",
         _ => "N",
     }
 }

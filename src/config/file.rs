@@ -1,6 +1,7 @@
 //! The YAML file, flattened to `section.key` with its lines.
 
 use super::problem::Problem;
+use super::registry::{DTM_KEYS, DTM_SECTION};
 use super::settings::{SECTIONS, SETTINGS};
 use super::suggest::closest;
 use super::table::Setting;
@@ -88,6 +89,8 @@ impl Reader<'_> {
         for (key, value) in map {
             let is_section = SECTIONS.iter().any(|(name, _)| *name == key.value);
             match value.value {
+                Node::Map(inner) if key.value == DTM_SECTION => self.dtm_block(inner),
+                Node::Null if key.value == DTM_SECTION => {}
                 Node::Map(inner) if is_section => {
                     for (inner_key, inner_value) in inner {
                         let name = format!("{}.{}", key.value, inner_key.value);
@@ -106,6 +109,22 @@ impl Reader<'_> {
                     );
                 }
                 other => self.entry(&key.value, key.referenced.line(), other),
+            }
+        }
+    }
+
+    /// The block of dtm's file that says where to register; its other blocks have settings of other names here.
+    fn dtm_block(&mut self, map: Vec<Pair>) {
+        for (key, value) in map {
+            let line = key.referenced.line();
+            match DTM_KEYS.iter().find(|(theirs, _)| *theirs == key.value) {
+                Some((_, ours)) => self.entry(ours, line, value.value),
+                None => {
+                    let shown: String = key.value.chars().take(80).collect();
+                    let what = format!("unknown setting `{DTM_SECTION}.{shown}`");
+                    let keys: Vec<&str> = DTM_KEYS.iter().map(|(theirs, _)| *theirs).collect();
+                    self.problem(line, None, what, Some(format!("`{DTM_SECTION}` has: {}", keys.join(", "))));
+                }
             }
         }
     }

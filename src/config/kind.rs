@@ -22,7 +22,7 @@ impl Wrong {
     }
 
     /// `…, got "…"`, with a password in it masked: people do put a URL where a number belongs.
-    fn got(rule: &str, text: &str) -> Self {
+    pub(super) fn got(rule: &str, text: &str) -> Self {
         let shown: String = redact(text).chars().take(80).collect();
         Self::new(format!("{rule}, got {shown:?}"))
     }

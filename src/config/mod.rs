@@ -11,6 +11,7 @@
 mod file;
 mod kind;
 mod problem;
+mod registry;
 mod resolve;
 mod sample;
 mod secret_url;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use kind::{LogFormat, LogLevel, RewriteAfterLoad};
 pub use problem::{Error, Problem};
+pub use registry::RegistryDriver;
 pub use resolve::{Origin, Resolved, Sources, resolve};
 pub use sample::sample;
 pub use secret_url::{SecretUrl, redact};

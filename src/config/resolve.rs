@@ -177,6 +177,7 @@ impl Work {
 
     /// Rules that tie two settings together.
     fn check_together(&mut self) {
+        self.check_registry();
         let (admission, delivery) = (&self.resolved.config.admission, &self.resolved.config.delivery);
         let mut broken = Vec::new();
         if delivery.retry_base > delivery.retry_max {
@@ -196,5 +197,20 @@ impl Work {
             let what = format!("{smaller} ({}) must not be above {larger} ({})", text(smaller), text(larger));
             self.problem(place, None, what, Some(format!("lower {smaller} or raise {larger}")));
         }
+    }
+
+    fn check_registry(&mut self) {
+        let registry = &self.resolved.config.registry;
+        let (ca, certificate, key) = ("registry.ca_file", "registry.cert_file", "registry.key_file");
+        let given = [&registry.ca_file, &registry.cert_file, &registry.key_file].map(Option::is_some);
+        let (name, missing) = match given {
+            [_, true, false] => (certificate, key),
+            [_, false, true] => (key, certificate),
+            [false, true, true] => (certificate, ca),
+            _ => return,
+        };
+        let Some((setting, origin)) = self.resolved.rows().find(|(row, _)| row.name == name) else { return };
+        let place = origin.place(setting);
+        self.problem(place, Some(name), format!("needs {missing} beside it"), Some(format!("set {missing} as well")));
     }
 }

@@ -7,6 +7,7 @@ use super::kind::{
     Address, Count, Kind, LogFormat, LogLevel, Millis, NodeName, OptionalAddress, OptionalUrl, Path, RewriteAfterLoad,
     Seconds, Text, Threads, Words,
 };
+use super::registry::{HostPort, Optional, RegistryDriver, RegistryTarget};
 use super::secret_url::SecretUrl;
 use super::table::{Setting, settings};
 use std::net::SocketAddr;
@@ -131,6 +132,36 @@ settings! {
         };
         /// Passes in a row without a clear result, from which on there are alerts.
         alert_after: usize, "trans.alert_after", Count { default: 3, min: 1, max: 1_000, unit: "passes" };
+    }
+
+    /// Where services find this server and it finds theirs: etcd, in the form of go-zero. dtm's block `MicroService`
+    /// may be written in place of this one.
+    registry: Registry {
+        /// The form of entries. `default` is dtm's word for none: then nothing is registered.
+        driver: RegistryDriver, "registry.driver",
+            Words { default: RegistryDriver::GoZero, words: RegistryDriver::WORDS };
+        /// Which etcd, and under which name to register there; several hosts with commas. Its account also counts for
+        /// services in that etcd. Without a name (`etcd://HOST:PORT/?user=…`) nothing is registered.
+        target: Option<SecretUrl>, "registry.target", RegistryTarget;
+        /// The `HOST:PORT` of this server's gRPC door, as others reach it. Needed where they reach it by another address
+        /// than the one it listens on.
+        endpoint: Option<String>, "registry.endpoint", Optional {
+            kind: HostPort,
+            unset: "grpc.listen; in place of 0.0.0.0, POD_IP or this machine's address towards etcd",
+            example: "10.1.2.3:36790",
+        };
+        /// Who signed the etcd's certificates, a PEM file. With it, TLS is spoken to the etcd in `registry.target`.
+        ca_file: Option<PathBuf>, "registry.ca_file", Optional {
+            kind: Path(""), unset: "no TLS", example: "/etc/rushline/etcd-ca.pem",
+        };
+        /// This server's own certificate for an etcd that asks for one, a PEM file.
+        cert_file: Option<PathBuf>, "registry.cert_file", Optional {
+            kind: Path(""), unset: "none", example: "/etc/rushline/etcd-client.pem",
+        };
+        /// The key of that certificate, a PEM file.
+        key_file: Option<PathBuf>, "registry.key_file", Optional {
+            kind: Path(""), unset: "none", example: "/etc/rushline/etcd-client.key",
+        };
     }
 
     /// What Redis remembers of buyers after a sale.

@@ -174,9 +174,63 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn the_block_of_dtms_file_says_where_to_register() {
+    let dtm = "MicroService:\n  Driver: 'dtm-driver-gozero'\n  Target: 'etcd://localhost:2379/dtmservice'\n  EndPoint: 'localhost:36790'\n";
+    let run = resolved(&[], &[], Some(dtm));
+    let registry = &run.config.registry;
+    assert_eq!(registry.target.as_ref().unwrap().expose(), "etcd://localhost:2379/dtmservice");
+    assert_eq!(registry.endpoint.as_deref(), Some("localhost:36790"));
+    let ours = [
+        ("RUSHLINE_REGISTRY_TARGET", "etcd://localhost:2379/dtmservice"),
+        ("RUSHLINE_REGISTRY_ENDPOINT", "localhost:36790"),
+    ];
+    assert_eq!(resolved(&[], &ours, None).config.registry, *registry);
+    // As it is in dtm's sample: nothing to register.
+    let empty = "MicroService:\n  Driver: 'default'\n  Target: ''\n  EndPoint: ''\n";
+    assert_eq!(resolved(&[], &[], Some(empty)).config.registry.target, None);
+
+    for (file, what, hint) in [
+        (
+            "MicroService:\n  Endpoint: h:1\n",
+            "rushline.yaml:2: unknown setting `MicroService.Endpoint`",
+            "`MicroService` has: Driver, Target, EndPoint",
+        ),
+        (
+            "MicroService:\n  Driver: dtm-driver-kratos\n",
+            "rushline.yaml:2: registry.driver has no such word, got \"dtm-driver-kratos\"",
+            "dtm-driver-gozero | default",
+        ),
+        (
+            "MicroService:\n  EndPoint: grpc://h:1\n",
+            "rushline.yaml:2: registry.endpoint must be HOST:PORT, got \"grpc://h:1\"",
+            "10.1.2.3:36790",
+        ),
+        (
+            "registry: {target: 'consul://h:8500/x'}",
+            "rushline.yaml:1: registry.target is not usable: `consul://h:8500/x`: services in Consul",
+            "etcd://",
+        ),
+        (
+            "registry: {cert_file: c.pem}",
+            "rushline.yaml:1: registry.cert_file needs registry.key_file beside it",
+            "registry.key_file",
+        ),
+    ] {
+        let (said, hinted) = only(problems(&[], &[], Some(file)));
+        assert!(said.starts_with(what) && hinted.contains(hint), "{said} / {hinted}");
+    }
+    // An account alone, for services that are looked up there.
+    resolved(&[("registry.target", "etcd://h:1/?user=u&password=p")], &[], None);
+}
+
+#[test]
 fn no_password_is_in_any_message() {
     let run = resolved(
-        &[("redis.url", "redis://user:hunter2@host"), ("records.url", "mongodb://u:hunter2@a:1,b:2/db")],
+        &[
+            ("redis.url", "redis://user:hunter2@host"),
+            ("records.url", "mongodb://u:hunter2@a:1,b:2/db"),
+            ("registry.target", "etcd://a:1,b:2/?user=u&password=hunter2"),
+        ],
         &[],
         None,
     );
@@ -191,7 +245,7 @@ fn no_password_is_in_any_message() {
     for text in
         ["redis://user:hunter2@host:99999", "http://user:hunter2@host", "hunter2", "hunter2:x", "redis://u:hunter2@"]
     {
-        for name in ["redis.url", "records.url"] {
+        for name in ["redis.url", "records.url", "registry.target"] {
             assert!(!format!("{:?}", problems(&[(name, text)], &[], None)).contains("hunter2"), "{name} {text}");
         }
     }

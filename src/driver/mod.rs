@@ -16,6 +16,7 @@ mod pass;
 use crate::branch::Caller;
 use crate::domain::trans::{Alert, Global, Limits, Refusal, TransGid};
 use crate::reconciler::Records;
+use crate::registry::resolve::Resolver;
 use crate::store;
 use crate::store::redis::Redis;
 use crate::store::trans_form::Loaded;
@@ -111,13 +112,13 @@ pub fn count_end(global: &Global) {
 }
 
 impl Driver {
-    pub fn new(redis: Arc<Redis>, records: Arc<Records>, settings: Settings) -> Arc<Self> {
+    pub fn new(redis: Arc<Redis>, records: Arc<Records>, settings: Settings, registry: Arc<Resolver>) -> Arc<Self> {
         Arc::new(Self {
             writer: Writer::start(redis.clone()),
             redis,
             records,
             ended: Notify::new(),
-            caller: Caller::new(settings.calls_per_host_max),
+            caller: Caller::new(settings.calls_per_host_max, registry),
             running: Mutex::default(),
             room: Arc::new(Semaphore::new(settings.running_max)),
             alerts: Arc::new(Semaphore::new(ALERTS_MAX)),

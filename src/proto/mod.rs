@@ -3,6 +3,10 @@
 #[rustfmt::skip]
 #[allow(clippy::all)]
 pub mod dtmgimp;
+#[cfg(feature = "server")]
+#[rustfmt::skip]
+#[allow(clippy::all)]
+pub mod etcdserverpb;
 #[rustfmt::skip]
 #[allow(clippy::all)]
 pub mod workflow;

@@ -19,6 +19,11 @@ pub fn describe() {
     describe_counter!("rushline_transactions_claimed_total", "Global transactions taken up because they were due.");
     describe_counter!("rushline_transaction_alerts_total", "Alerts about global transactions that do not get on.");
     describe_counter!("rushline_branch_calls_total", "Calls of branches, by op and result.");
+    describe_counter!(
+        "rushline_registry_failures_total",
+        "Times that this server's entry in etcd was lost or refused."
+    );
+    describe_gauge!("rushline_registry_registered", "1 while this server's entry is in etcd.");
     describe_histogram!("rushline_admission_batch_size", "Order requests decided by one script call.");
     describe_histogram!("rushline_admission_seconds", Unit::Seconds, "From sending a batch to its durable answer.");
     describe_histogram!("rushline_delivery_seconds", Unit::Seconds, "One call to an order endpoint.");

@@ -17,6 +17,7 @@ mod proto;
 mod readme;
 mod records;
 mod redis_faults;
+mod registry;
 mod sdk;
 mod stock;
 mod support;

@@ -175,6 +175,11 @@ fn the_sdks_of_the_matrix_are_those_that_are_tried() {
     for (sdk, version) in [
         ("github.com/dtm-labs/client", pinned("go/go.mod", "dtm-labs/client v")),
         ("dtmcli", pinned("python/requirements.txt", "dtmcli==")),
+        ("github.com/zeromicro/go-zero", {
+            let [new, classic] =
+                ["gozero/go.mod", "gozero/classic.mod"].map(|file| pinned(file, "zeromicro/go-zero v"));
+            format!("{new}, {classic}")
+        }),
         ("io.github.dtm-labs:dtmcli-java", pinned("java/pom.xml", "<dtmcli>")),
     ] {
         let row = README.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{sdk}`")));
@@ -191,6 +196,7 @@ fn links_between_the_pages_lead_somewhere() {
         "README.md",
         "ARCHITECTURE.md",
         "lua/README.md",
+        "docs/go-zero.md",
         "docs/reliability.md",
         "docs/performance.md",
         "tests/sdk/README.md",

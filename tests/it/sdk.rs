@@ -22,7 +22,7 @@ fn folder(sdk: &str) -> PathBuf {
 }
 
 /// Where install.sh put this SDK's packages; none if it is left out here.
-fn packages(sdk: &str) -> Option<PathBuf> {
+pub fn packages(sdk: &str) -> Option<PathBuf> {
     let sdks = std::env::var_os("RUSHLINE_TEST_SDKS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-sdks"), PathBuf::from);
     if sdks.join(format!("{sdk}.ready")).exists() {

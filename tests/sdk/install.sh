@@ -49,7 +49,7 @@ keep() { cp "$2" "$sdks/$1.packages"; }
 # number VERSION: 1.26.8 as 1026, to be compared.
 number() { printf '%s' "$1" | awk -F. '{ print $1 * 1000 + $2 }'; }
 
-for mark in go python java node curl; do rm -f "$sdks/$mark.ready" "$sdks/$mark.left_out"; done
+for mark in go gozero python java node curl; do rm -f "$sdks/$mark.ready" "$sdks/$mark.left_out"; done
 
 # ---- Go: github.com/dtm-labs/client -----------------------------------------------------------------------------
 # Built without being run, so that the stories themselves find all of it in the cache.
@@ -65,6 +65,24 @@ elif [ "$(number "$go_version")" -lt 1022 ]; then
     left_out go "go is $go_version" 'Go 1.22 or later builds the stories; older Debian packages do not'
 elif go_packages; then
     ready go "go           dtm-labs/client $(sed -n 's/.*dtm-labs\/client v//p' "$here/go/go.mod"), go $go_version"
+fi
+
+# ---- go-zero: github.com/zeromicro/go-zero, two versions of it --------------------------------------------------
+# Without the Kubernetes resolver, where it can be left out: it takes longer to build than all the rest.
+gozero_packages() {
+    fetched gozero "$here/gozero/go.sum" && return
+    say 'fetching and building go-zero, which takes a few minutes'
+    quietly gozero go -C "$here/gozero" test -exec true -tags=no_k8s . &&
+        quietly gozero go -C "$here/gozero" test -exec true -tags=no_k8s -modfile=classic.mod . &&
+        keep gozero "$here/gozero/go.sum"
+}
+if [ -z "$go_version" ]; then
+    left_out gozero 'there is no go' 'install Go 1.24 or later'
+elif [ "$(number "$go_version")" -lt 1024 ]; then
+    left_out gozero "go is $go_version" 'install Go 1.24 or later, which go-zero asks for'
+elif gozero_packages; then
+    versions=$(sed -n 's/.*zeromicro\/go-zero v//p' "$here/gozero/go.mod" "$here/gozero/classic.mod" | tr '\n' ' ')
+    ready gozero "go-zero      ${versions}with dtmdriver-gozero, go $go_version"
 fi
 
 # ---- Python: dtmcli ---------------------------------------------------------------------------------------------

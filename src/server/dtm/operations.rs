@@ -76,6 +76,9 @@ impl From<Uncallable> for Refused {
     fn from(uncallable: Uncallable) -> Self {
         match uncallable {
             Uncallable::NoUrl(_) | Uncallable::NoGrpc(_) => Invalid::new("url", uncallable.to_string()).into(),
+            Uncallable::Registry(ref error) if !error.is_unknown_kind() => {
+                Invalid::new("url", uncallable.to_string()).into()
+            }
             Uncallable::Registry(_) => Refused::NotYet(uncallable.to_string()),
         }
     }

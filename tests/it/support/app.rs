@@ -183,6 +183,14 @@ impl Http {
         }
     }
 
+    /// What is no JSON, such as `/metrics`.
+    pub async fn text(&self, path: &str) -> String {
+        let request = Request::builder().uri(format!("{}{path}", self.base)).body(Full::default()).unwrap();
+        let response = self.client.request(request).await.unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8_lossy(&body).into_owned()
+    }
+
     /// Places an order. `key` is its Idempotency-Key; empty for none.
     pub async fn try_order(&self, sale: &str, key: &str, order: &Value) -> Result<Reply, String> {
         let headers = [("idempotency-key", key)];

@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod crowd;
+pub mod etcd;
 pub mod process;
 pub mod raw;
 pub mod servers;

@@ -51,6 +51,12 @@ impl Process {
         self.arguments.extend(arguments.into_iter().map(Into::into));
     }
 
+    /// In place of all that there were.
+    pub fn replace_arguments<A: Into<OsString>>(&mut self, arguments: impl IntoIterator<Item = A>) {
+        self.arguments.clear();
+        self.arguments(arguments);
+    }
+
     /// Runs a program to its end as the server's account, as `initdb` wants.
     pub fn run(&self, program: &Path, arguments: &[&str]) {
         let mut command = Command::new(program);

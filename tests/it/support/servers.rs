@@ -1,4 +1,4 @@
-//! Real servers for the stories: [`Mongod`], [`Postgres`], [`MariaDb`] and [`Redis`].
+//! Real servers for the stories: [`Mongod`], [`Postgres`], [`MariaDb`] and [`Redis`]. `etcd.rs` has etcd.
 //!
 //! Each has `start()`, `url()`, `kill9()` and `restart()`, which keeps port and data. None touches a server that the
 //! tests did not start. Where there is a password it is [`PASSWORD`], so that a story can look for it in messages.
@@ -18,7 +18,7 @@ fn fetched(program: &str) -> PathBuf {
 }
 
 /// A program of the system: on the PATH, or in a directory that is often not on it.
-fn program(name: &str, beside_path: &[&str]) -> PathBuf {
+pub fn program(name: &str, beside_path: &[&str]) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = beside_path.iter().map(PathBuf::from).chain(std::env::split_paths(&path));
     let found = directories.map(|directory| directory.join(name)).find(|path| path.is_file());
