@@ -50,9 +50,12 @@ async fn three_nodes_never_work_on_the_same_transaction() {
     let redis = Redis::start(RedisVersion::V7, &["--appendonly", "no"]).await;
     let target = Target::default();
     let book = Book::open(target.clone(), 7, 3 * LEASE).await;
-    let mut apps = Vec::new();
+    let mut apps: Vec<App> = Vec::new();
     for running_max in [4, 6, 1_000] {
-        apps.push(App::start(options(&redis).setting("trans.running_max", running_max)).await);
+        let options = options(&redis).setting("trans.running_max", running_max);
+        // They share the records, where what has ended is looked up.
+        let options = apps.first().map_or(options.clone(), |first| options.clone().beside(first));
+        apps.push(App::start(options).await);
     }
     target.set(&apps.iter().map(App::http).collect::<Vec<_>>());
     let ended = play(all_flows(3), &book, &target).await;
@@ -93,7 +96,7 @@ async fn a_node_that_is_told_to_stop_leaves_its_work_to_the_others() {
         gids.push(gid);
     }
     eventually("all are called", END_WAIT_MAX, || async { book.held() == gids.len() }).await;
-    let second = App::start(options(&redis)).await;
+    let second = App::start(options(&redis).beside(&first)).await;
     let stopped = Instant::now();
     assert!(first.terminate().await.success(), "{}", first.log());
     target.set(&[second.http()]);
@@ -122,7 +125,7 @@ async fn a_node_that_overslept_its_lease_changes_nothing_and_calls_nobody() {
     }
     eventually("all are called", END_WAIT_MAX, || async { book.held() == gids.len() }).await;
     first.signal("STOP");
-    let second = App::start(options(&redis)).await;
+    let second = App::start(options(&redis).beside(&first)).await;
     target.set(&[second.http()]);
     let again = || async { book.held() == 2 * gids.len() };
     eventually("the other node calls them", END_WAIT_MAX, again).await;
@@ -153,7 +156,7 @@ async fn a_redis_that_is_killed_forgets_no_transaction() {
     let target = Target::default();
     let book = Book::open(target.clone(), 10, Duration::from_millis(40)).await;
     let first = App::start(options(&redis).setting("redis.timeout_ms", 400)).await;
-    let second = App::start(options(&redis).setting("redis.timeout_ms", 400)).await;
+    let second = App::start(options(&redis).setting("redis.timeout_ms", 400).beside(&first)).await;
     target.set(&[first.http(), second.http()]);
     let clients = tokio::spawn({
         let (book, target) = (book.clone(), target.clone());

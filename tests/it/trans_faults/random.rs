@@ -36,7 +36,9 @@ async fn kills_at_any_moment_leave_nothing_half_done() {
         let options = AppOptions::default().quick_trans().redis(&redis.url()).on_port(port);
         options.setting("redis.rewrite_after_load", "never").setting("trans.lease_ms", 300)
     };
-    let mut apps = [App::start(options(ports[0])).await, App::start(options(ports[1])).await];
+    let first = App::start(options(ports[0])).await;
+    let second = App::start(options(ports[1]).beside(&first)).await;
+    let mut apps = [first, second];
 
     let flows = Flow::all();
     let chosen: Vec<(String, Flow)> = (0..kills * EACH)
