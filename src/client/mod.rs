@@ -80,7 +80,7 @@ pub use saga::Saga;
 pub use tcc::{Tcc, TccBuilder};
 pub use wire::{Transaction, TransactionBranch};
 pub use workflow::{Branch, Step, Workflow, WorkflowServer, Workflows};
-pub use xa::{Dialect, Phase, Xa, XaBuilder};
+pub use xa::{Xa, XaBuilder};
 
 pub use crate::branch_call::{BranchCall, NoBranchCall, op};
 pub use crate::branch_error::BranchError;

@@ -28,7 +28,8 @@ fn is_zero(number: &i64) -> bool {
 
 /// Seconds, rounded up: a wait of half a second must not become none.
 pub(crate) fn seconds(time: Duration) -> i64 {
-    i64::try_from(time.as_secs() + u64::from(time.subsec_nanos() > 0)).unwrap_or(i64::MAX)
+    let started = u64::from(time.subsec_nanos() > 0);
+    i64::try_from(time.as_secs().saturating_add(started)).unwrap_or(i64::MAX)
 }
 
 impl Options {

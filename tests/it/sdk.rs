@@ -81,7 +81,7 @@ async fn sdk_go() {
         return;
     }
     let (mariadb, postgres, mongod, redis) =
-        tokio::join!(MariaDb::start(), Postgres::start_for_xa(), Mongod::start(), shared::redis(RedisVersion::V7));
+        tokio::join!(MariaDb::start(), Postgres::start(), Mongod::start(), shared::redis(RedisVersion::V7));
     let (app, grpc) = rushline().await;
     fill(&app.redis_url()).await;
     let mut command = stories(&app, "go", &["test", "-count=1", "-parallel=16", "./..."]);

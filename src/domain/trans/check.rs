@@ -1,7 +1,7 @@
 //! Bounds of what a client may send, each named and refused with the field's name.
 
 use super::global::StepUrls;
-use super::status::TransType;
+use super::status::{Protocol, TransType};
 use super::{msg, saga, workflow};
 use crate::domain::ids::Invalid;
 use bytes::Bytes;
@@ -19,6 +19,9 @@ pub const BRANCH_ID_BYTES_MAX: usize = 128;
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Largest sum of all bodies of one request.
 pub const PAYLOADS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest sum of all bodies of a transaction that registers branches: its record is written whole, and MongoDB takes
+/// 16 MiB.
+pub const REGISTERED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Largest custom data or workflow result, in bytes.
 pub const CUSTOM_DATA_BYTES_MAX: usize = 1024 * 1024;
 /// Longest time any option may name: a year.
@@ -74,6 +77,16 @@ pub fn headers(headers: &BTreeMap<String, String>) -> Result<(), Invalid> {
         }
     }
     Ok(())
+}
+
+/// The body of a JSON-RPC branch becomes its `params`, with the transaction's own added: an object, or nothing. dtm takes
+/// anything and then fails for ever.
+pub fn params(field: &'static str, protocol: Protocol, payload: &Bytes) -> Result<(), Invalid> {
+    let is_object = || serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(payload).is_ok();
+    if protocol != Protocol::JsonRpc || matches!(payload.as_ref(), b"" | b"null") || is_object() {
+        return Ok(());
+    }
+    Err(Invalid::new(field, "must be a JSON object where the protocol is json-rpc: it becomes the params of the call"))
 }
 
 pub fn steps(steps: &[StepUrls], payloads: &[Bytes]) -> Result<(), Invalid> {

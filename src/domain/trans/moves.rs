@@ -174,6 +174,10 @@ pub fn register_branch(existing: Option<&Global>, request: &RegisterBranch, now_
         let asked = TransType::parse(&request.trans_type).expect("rows_to_register took it for a mode");
         return Err(Refusal::OtherTransType { gid, stored: stored.trans_type, asked });
     }
+    // The others have no call with a body: XA's second phase has none, a workflow's rows are results.
+    if stored.trans_type == TransType::Tcc {
+        check::params("data", stored.protocol, &request.data)?;
+    }
     let twin = |row: &Branch| stored.branches.iter().find(|b| b.op == row.op && b.branch_id == row.branch_id);
     let same = |a: &Branch, b: &Branch| a.url == b.url && a.payload == b.payload && a.status == b.status;
     match rows.iter().filter_map(|row| twin(row).map(|twin| same(row, twin))).collect::<Vec<_>>().as_slice() {
@@ -181,7 +185,11 @@ pub fn register_branch(existing: Option<&Global>, request: &RegisterBranch, now_
             let rule = format!("would be more than {} rows of one transaction", check::BRANCHES_MAX);
             Err(Invalid::new("branch_id", rule).into())
         }
-        [] => Ok(Change::Append(rows)),
+        [] => {
+            let all = stored.branches.iter().chain(&rows).map(|row| row.payload.len()).sum();
+            check::bytes("data", all, check::REGISTERED_BYTES_MAX)?;
+            Ok(Change::Append(rows))
+        }
         twins if twins.len() == rows.len() && twins.iter().all(|same| *same) => Ok(Change::Nothing),
         _ => Err(Refusal::UniqueKeyConflict),
     }

@@ -147,6 +147,7 @@ impl TransRequest {
             TransType::Tcc | TransType::Xa | TransType::Workflow => Default::default(),
         };
         check::steps(&steps, &payloads)?;
+        payloads.iter().try_for_each(|payload| check::params("payloads", protocol, payload))?;
         check::url("query_prepared", &self.query_prepared)?;
         check::custom_data(trans_type, &self.custom_data, steps.len())?;
         let branches = rows::of(trans_type, &steps, &payloads, topics)?;

@@ -101,15 +101,6 @@ pub struct Postgres {
 
 impl Postgres {
     pub async fn start() -> Self {
-        Self::start_with(&[]).await
-    }
-
-    /// One that can prepare transactions: by default it refuses to.
-    pub async fn start_for_xa() -> Self {
-        Self::start_with(&["-c", "max_prepared_transactions=100"]).await
-    }
-
-    async fn start_with(settings: &[&str]) -> Self {
         let beside_path = installed_postgres();
         let beside_path: Vec<&str> = beside_path.iter().map(String::as_str).collect();
         let whom = if is_root() { account("postgres") } else { None };
@@ -127,8 +118,7 @@ impl Postgres {
         let port = free_port();
         process.arguments(["-D", &data, "-p", &port.to_string(), "-k", &directory, "-c", "listen_addresses=127.0.0.1"]);
         // For XA branches; PostgreSQL's own default is none.
-        process.arguments(["-c", "max_prepared_transactions=10"]);
-        process.arguments(settings);
+        process.arguments(["-c", "max_prepared_transactions=100"]);
         let mut server = Self { process, port };
         server.restart().await;
         let mut connection = sqlx::PgConnection::connect(&server.url_of("postgres")).await.unwrap();

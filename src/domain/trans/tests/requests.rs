@@ -81,6 +81,10 @@ fn what_is_wrong_is_named() {
             "action: may have neither spaces nor control characters",
         ),
         (
+            r#"{"gid":"g","trans_type":"msg","protocol":"json-rpc","steps":[{"action":"a"}],"payloads":["[1]"]}"#,
+            "payloads: must be a JSON object where the protocol is json-rpc: it becomes the params of the call",
+        ),
+        (
             r#"{"gid":"g","trans_type":"msg","custom_data":"{"}"#,
             "custom_data: is not JSON: EOF while parsing an object at line 1 column 1",
         ),
@@ -132,7 +136,7 @@ fn a_registration_is_a_flat_map_of_strings() {
         RegisterBranch::from_json(br#"{"gid":"g","trans_type":"tcc","branch_id":"01","data":null,"confirm":"u"}"#);
     assert_eq!(request.unwrap().field("confirm"), "u");
     let refusal = RegisterBranch::from_json(br#"{"gid":"g","data":{"n":1}}"#).unwrap_err();
-    assert_eq!(refusal.to_string(), "body: must be a string, not an object");
+    assert_eq!(refusal.to_string(), "body: must have a string at \"data\", not an object");
     assert!(RegisterBranch::from_json(b"").is_err());
     assert!(RegisterBranch::from_json(b"null").is_err());
 }
@@ -158,4 +162,34 @@ fn bytes_that_are_no_text_are_kept() {
     (msg.payloads[1], msg.branches[1].payload) = (raw.clone(), raw);
     let text = serde_json::to_string(&msg).unwrap();
     assert_eq!(serde_json::from_str::<Global>(&text).unwrap(), msg);
+}
+
+#[test]
+fn registered_bodies_are_bounded_together_and_are_params_where_they_have_to_be() {
+    let limits = Limits::default();
+    let mut stored = global(r#"{"gid":"g","trans_type":"tcc","protocol":"json-rpc"}"#).unwrap();
+    let register = |stored: &Global, branch_id: &str, data: &[u8]| {
+        let fields = [("confirm", "http://h/c"), ("cancel", "http://h/x")];
+        let fields = fields.map(|(name, url)| (name.to_owned(), url.to_owned())).into();
+        let (gid, trans_type) = ("g".to_owned(), "tcc".to_owned());
+        let data = Bytes::copy_from_slice(data);
+        let request = RegisterBranch { gid, trans_type, branch_id: branch_id.to_owned(), data, fields };
+        moves::register_branch(Some(stored), &request, limits.request_timeout_ms)
+    };
+    assert!(matches!(register(&stored, "01", b"{}"), Ok(Change::Append(_))));
+    assert!(matches!(register(&stored, "01", b""), Ok(Change::Append(_))));
+    let refused = register(&stored, "01", b"7").unwrap_err().to_string();
+    assert!(refused.starts_with("data: must be a JSON object"), "{refused}");
+
+    stored.protocol = Protocol::Http;
+    let megabyte = vec![b'x'; check::PAYLOAD_BYTES_MAX];
+    // Each registration makes two rows.
+    for branch_id in 1..=check::REGISTERED_BYTES_MAX / check::PAYLOAD_BYTES_MAX / 2 {
+        let Ok(Change::Append(rows)) = register(&stored, &branch_id.to_string(), &megabyte) else {
+            panic!("{branch_id}")
+        };
+        stored.branches.extend(rows);
+    }
+    let refused = register(&stored, "last", b"x").unwrap_err().to_string();
+    assert!(refused.starts_with("data: may have 8388608 bytes at most"), "{refused}");
 }
