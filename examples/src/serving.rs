@@ -5,7 +5,7 @@ use axum::Router;
 use axum::routing::get;
 use clap::Args;
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Role {
     pub scenario: Scenario,
     /// Which of the scenario's services.
@@ -18,10 +18,10 @@ pub struct Role {
     /// Where it keeps its data.
     #[arg(long, default_value = "")]
     pub store: String,
-    /// Dies by its own hand (as `kill -9`) the first time it comes to the place of this name; a file beside its log
-    /// keeps it from doing so again after its restart.
+    /// Dies by its own hand (as `kill -9`) the first time it comes to the place of this name; may be given several
+    /// times. A file beside its log keeps it from dying there again after its restart.
     #[arg(long)]
-    pub die_at: Option<String>,
+    pub die_at: Vec<String>,
 }
 
 impl Role {
@@ -34,10 +34,11 @@ impl Role {
 
     /// A place where the story may want it to die.
     pub fn may_die_at(&self, place: &str) {
-        if self.die_at.as_deref() != Some(place) {
+        if !self.die_at.iter().any(|named| named == place) {
             return;
         }
-        if std::fs::File::options().write(true).create_new(true).open("died").is_ok() {
+        let mark = format!("died at {place}");
+        if std::fs::File::options().write(true).create_new(true).open(mark).is_ok() {
             std::process::abort();
         }
     }

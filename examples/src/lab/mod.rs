@@ -1,6 +1,7 @@
 //! What a scenario stands on: a rushline of its own, the databases it needs, and its services as processes that can be
 //! killed. Everything works in temporary directories on free ports, and is gone when the [`Lab`] is.
 
+pub mod http;
 #[allow(dead_code)] // the tests use all of it
 #[path = "../../../tests/it/support/process.rs"]
 pub mod process;
@@ -11,7 +12,9 @@ pub mod servers;
 use anyhow::{Context, bail};
 use process::{Process, free_port};
 use servers::{MariaDb, Mongod, Postgres, Redis, RedisVersion};
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a scenario keeps its data in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,29 +44,17 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts rushline and what is needed, and tells of each as it is there.
+    /// Starts rushline and what is needed, all at once.
     pub async fn start(needs: &[Need]) -> anyhow::Result<Self> {
         let wanted = |need| needs.contains(&need);
+        let mysql = begin(wanted(Need::MySql), "MySQL", "MariaDB, empty", MariaDb::start());
+        let postgres = begin(wanted(Need::Postgres), "PostgreSQL", "empty", Postgres::start());
+        let mongo = begin(wanted(Need::Mongo), "MongoDB", "a replica set of one, empty", Mongod::start());
+        let cache = begin(wanted(Need::Cache), "Redis", "of the business, empty", Redis::start(RedisVersion::V7, &[]));
         let coordinator = Coordinator::start().await?;
         say("rushline", &coordinator.url());
-        let mut lab = Self { coordinator, mysql: None, postgres: None, mongo: None, cache: None };
-        if wanted(Need::MySql) {
-            lab.mysql = Some(MariaDb::start().await);
-            say("MySQL", "MariaDB, empty");
-        }
-        if wanted(Need::Postgres) {
-            lab.postgres = Some(Postgres::start().await);
-            say("PostgreSQL", "empty");
-        }
-        if wanted(Need::Mongo) {
-            lab.mongo = Some(Mongod::start().await);
-            say("MongoDB", "a replica set of one, empty");
-        }
-        if wanted(Need::Cache) {
-            lab.cache = Some(Redis::start(RedisVersion::V7, &[]).await);
-            say("Redis", "of the business, empty");
-        }
-        Ok(lab)
+        let (mysql, postgres) = (mysql.await?, postgres.await?);
+        Ok(Self { coordinator, mysql, postgres, mongo: mongo.await?, cache: cache.await? })
     }
 
     /// The address of a store that was asked for.
@@ -78,7 +69,23 @@ impl Lab {
     }
 }
 
-fn say(what: &str, text: &str) {
+/// A server that begins to start now, if it is wanted, and tells of itself when it is there.
+fn begin<T: Send + 'static>(
+    wanted: bool,
+    name: &'static str,
+    text: &'static str,
+    start: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = anyhow::Result<Option<T>>> {
+    let starting = wanted.then(|| tokio::spawn(start));
+    async move {
+        let Some(starting) = starting else { return Ok(None) };
+        let server = starting.await.with_context(|| format!("{name} did not start; the lines above say why"))?;
+        say(name, text);
+        Ok(Some(server))
+    }
+}
+
+pub fn say(what: &str, text: &str) {
     println!("  {what:<12} {text}");
 }
 
@@ -93,7 +100,9 @@ impl Coordinator {
         let mut process = Process::new("rushline", beside("rushline")?, None);
         let data = process.directory().join("d");
         let port = free_port();
-        process.arguments(["serve", "--http-listen", &format!("127.0.0.1:{port}"), "--data-dir"]);
+        process.arguments(["serve", "--http-listen", &format!("127.0.0.1:{port}")]);
+        // Not the neighbouring port, which a service may have.
+        process.arguments(["--grpc-listen", "127.0.0.1:0", "--data-dir"]);
         process.arguments([data.into_os_string()]);
         for (flag, value) in QUICK {
             process.arguments([flag, value]);
@@ -119,6 +128,7 @@ impl Coordinator {
 
 /// A service of the business: this program again, in one of its roles.
 pub struct Service {
+    role: String,
     process: Process,
     port: u16,
 }
@@ -130,7 +140,7 @@ impl Service {
         let port = free_port();
         process.arguments(["service", scenario, role, "--port", &port.to_string()]);
         process.arguments(arguments);
-        let mut service = Self { process, port };
+        let mut service = Self { role: role.to_owned(), process, port };
         service.restart().await;
         say(role, &service.url());
         Ok(service)
@@ -149,6 +159,17 @@ impl Service {
         let port = self.port;
         self.process.start(|| answers(port, "/ready")).await;
     }
+
+    /// Starts it again whenever it has ended, as whatever runs services in production does. Never returns; to be dropped.
+    pub async fn supervise(&mut self) -> Infallible {
+        loop {
+            if self.process.has_ended() {
+                say(&self.role, "died; started again");
+                self.restart().await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 /// A program of this workspace, built into the same directory as this one.
@@ -162,14 +183,8 @@ fn beside(name: &str) -> anyhow::Result<PathBuf> {
 
 /// Does a GET there bring a 200?
 async fn answers(port: u16, path: &str) -> anyhow::Result<()> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
-    connection.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    connection.take(4096).read_to_end(&mut answer).await?;
-    if !answer.starts_with(b"HTTP/1.0 200") && !answer.starts_with(b"HTTP/1.1 200") {
-        bail!("{}", String::from_utf8_lossy(&answer).lines().next().unwrap_or("no answer"));
+    match http::request("GET", &format!("http://127.0.0.1:{port}{path}"), "").await? {
+        (200, _) => Ok(()),
+        (status, body) => bail!("{status}: {body}"),
     }
-    Ok(())
 }

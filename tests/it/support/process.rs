@@ -73,7 +73,7 @@ impl Process {
         let mut starts = 0;
         let mut reason = String::from("not asked yet");
         while Instant::now() < deadline {
-            let stopped = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+            let stopped = self.has_ended();
             if stopped && starts < STARTS_MAX {
                 starts += 1;
                 self.spawn();
@@ -89,6 +89,11 @@ impl Process {
             }
         }
         panic!("{} does not start: {reason}\nend of its log:\n{}", self.name, self.log_tail());
+    }
+
+    /// Does nothing run: not started yet, killed, or ended by itself?
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 
     fn spawn(&mut self) {

@@ -6,14 +6,18 @@
 use super::process::{Process, account, free_port, is_root};
 use mongodb::bson::{Document, doc};
 use sqlx::Connection;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub const PASSWORD: &str = "pass-word-1";
 
 /// Where `tests/servers/install.sh` put the programs that come out of wheels.
 fn fetched(program: &str) -> PathBuf {
-    let directory = std::env::var_os("RUSHLINE_TEST_SERVERS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/test-servers"), PathBuf::from);
+    let directory = std::env::var_os("RUSHLINE_TEST_SERVERS").map(PathBuf::from).unwrap_or_else(|| {
+        // The examples include this file too, and lie one level deeper.
+        let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().take(2);
+        let mut places = above.map(|directory| directory.join("target/test-servers"));
+        places.find(|place| place.is_dir()).unwrap_or_else(|| PathBuf::from("target/test-servers"))
+    });
     directory.join("bin").join(program)
 }
 
