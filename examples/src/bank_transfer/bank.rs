@@ -36,8 +36,8 @@ pub async fn serve(role: &Role) -> anyhow::Result<()> {
     let client = Client::http(&role.coordinator)?;
     let role = role.clone();
     match role.role.as_str() {
-        "bank-a" => serve_bank(Bank { pool: books::open::<MySql>(&role.store).await?, client, role }).await,
-        "bank-b" => serve_bank(Bank { pool: books::open::<Postgres>(&role.store).await?, client, role }).await,
+        "bank-a" => serve_bank(Bank { pool: books::connect::<MySql>(&role.store).await?, client, role }).await,
+        "bank-b" => serve_bank(Bank { pool: books::connect::<Postgres>(&role.store).await?, client, role }).await,
         other => bail!("there is no {other}; bank-a or bank-b"),
     }
 }

@@ -88,12 +88,17 @@ const TABLES: &str = "
         coming BIGINT NOT NULL DEFAULT 0, open BOOLEAN NOT NULL);
     CREATE TABLE IF NOT EXISTS journal (gid VARCHAR(128) NOT NULL, account INT NOT NULL, amount BIGINT NOT NULL)";
 
-/// Connects, and makes what is not there yet.
-pub async fn open<DB: Books>(url: &str) -> anyhow::Result<Pool<DB>> {
-    let pool = Pool::connect(url).await.context("a bank does not reach its database")?;
+/// A new bank. Not for a bank's every start: a row that a prepared XA transaction holds would keep it from coming up, and
+/// only the bank itself can end that transaction.
+pub async fn found<DB: Books>(url: &str) -> anyhow::Result<Pool<DB>> {
+    let pool = connect(url).await?;
     sql::create_table(&pool).await?;
     DB::open_accounts(&pool).await?;
     Ok(pool)
+}
+
+pub async fn connect<DB: Books>(url: &str) -> anyhow::Result<Pool<DB>> {
+    Pool::connect(url).await.context("a bank does not reach its database")
 }
 
 impl Books for MySql {

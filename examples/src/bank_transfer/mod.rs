@@ -68,9 +68,9 @@ struct Way {
 pub async fn run(crash: bool) -> anyhow::Result<Verdict> {
     let mut lab = Lab::start(&[Need::MySql, Need::Postgres]).await?;
     let (store_a, store_b) = (lab.url(Need::MySql)?, lab.url(Need::Postgres)?);
+    let (books_a, books_b) = (books::found::<MySql>(&store_a).await?, books::found::<Postgres>(&store_b).await?);
     let (mut bank_a, mut bank_b) =
         tokio::try_join!(start_bank("bank-a", &lab, &store_a, crash), start_bank("bank-b", &lab, &store_b, crash))?;
-    let (books_a, books_b) = (books::open::<MySql>(&store_a).await?, books::open::<Postgres>(&store_b).await?);
     let money = MySql::read(&books_a).await?.money + Postgres::read(&books_b).await?.money;
 
     let client = Client::http(lab.coordinator.url())?;
