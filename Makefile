@@ -4,11 +4,12 @@
 CARGO ?= cargo
 PROGRAMS = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help demo test bench lint build
+.PHONY: help demo example test bench lint build
 
 help:
 	@echo 'make demo    a whole flash sale in the terminal, with the proof that it adds up'
 	@echo '             UNITS=20000 BUYERS=60000 RECORDS=sqlite:orders.db (or mongodb:// postgres:// mysql://)'
+	@echo 'make example lists the scenarios of examples/; NAME=bank-transfer runs one, ARGS=--crash with a crash in it'
 	@echo 'make test    all tests, on real servers that it installs, starts and stops; ARGS="-- NAME" picks some'
 	@echo 'make bench   the figures of docs/performance.md, beside the floor of this machine; ARGS=--quick tries it'
 	@echo 'make lint    formatting and clippy, as the tests of a change want them'
@@ -18,6 +19,10 @@ demo: build
 	@sh .ci/need redis-server
 	@"$(PROGRAMS)/rushline-loadtest" demo \
 		$(if $(UNITS),--units '$(UNITS)') $(if $(BUYERS),--buyers '$(BUYERS)') $(if $(RECORDS),--records '$(RECORDS)') $(ARGS)
+
+example: build
+	@$(if $(NAME),sh tests/servers/install.sh)
+	@"$(PROGRAMS)/rushline-examples" $(if $(NAME),run '$(NAME)',list) $(ARGS)
 
 test:
 	@sh .ci/need cargo cc curl pip

@@ -14,3 +14,15 @@ fn every_scenario_is_listed() {
     let output = Command::new(env!("CARGO_BIN_EXE_rushline-examples")).arg("list").output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 6);
 }
+
+#[test]
+fn bank_transfer() {
+    run("bank-transfer", &[]);
+    run("bank-transfer", &["--crash"]);
+}
+
+#[test]
+fn travel() {
+    run("travel", &[]);
+    run("travel", &["--crash"]);
+}
