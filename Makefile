@@ -21,7 +21,7 @@ demo: build
 		$(if $(UNITS),--units '$(UNITS)') $(if $(BUYERS),--buyers '$(BUYERS)') $(if $(RECORDS),--records '$(RECORDS)') $(ARGS)
 
 example: build
-	@$(if $(NAME),sh tests/servers/install.sh)
+	@$(if $(NAME),sh .ci/need curl pip && sh tests/servers/install.sh)
 	@"$(PROGRAMS)/rushline-examples" $(if $(NAME),run '$(NAME)',list) $(ARGS)
 
 test:
