@@ -150,11 +150,6 @@ impl Service {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// As `kill -9`: whatever it was doing stops there.
-    pub fn kill9(&mut self) {
-        self.process.kill9();
-    }
-
     pub async fn restart(&mut self) {
         let port = self.port;
         self.process.start(|| answers(port, "/ready")).await;
@@ -164,11 +159,19 @@ impl Service {
     pub async fn supervise(&mut self) -> Infallible {
         loop {
             if self.process.has_ended() {
-                say(&self.role, "died; started again");
+                say(&self.role, &format!("{}; started again", self.death_told().as_deref().unwrap_or("died")));
                 self.restart().await;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// What it left when it died by its own hand, the last time.
+    fn death_told(&self) -> Option<String> {
+        let files = std::fs::read_dir(self.process.directory()).ok()?.flatten();
+        let marks = files.filter(|file| file.file_name().to_string_lossy().starts_with("died at "));
+        let last = marks.max_by_key(|mark| mark.metadata().and_then(|data| data.modified()).ok())?;
+        Some(last.file_name().to_string_lossy().into_owned())
     }
 }
 
