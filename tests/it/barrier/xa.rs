@@ -98,7 +98,7 @@ async fn a_branch_is_prepared_and_committed_once<DB: Bank>(pool: &Pool<DB>) {
     }
     assert!(first_phase(pool, &gid).await.unwrap_err().is_failure(), "it has run before");
     assert_eq!(DB::balance(pool, &gid).await, 1);
-    assert_eq!(DB::prepared(pool).await, [String::new(); 0]);
+    assert_eq!(DB::prepared(pool).await, Vec::<String>::new());
 }
 
 async fn a_branch_is_prepared_and_rolled_back<DB: Bank>(pool: &Pool<DB>) {
@@ -109,7 +109,7 @@ async fn a_branch_is_prepared_and_rolled_back<DB: Bank>(pool: &Pool<DB>) {
         assert_eq!(second_phase(pool, &gid, "rollback").await.unwrap(), None);
     }
     assert_eq!(DB::balance(pool, &gid).await, 0);
-    assert_eq!(DB::prepared(pool).await, [String::new(); 0]);
+    assert_eq!(DB::prepared(pool).await, Vec::<String>::new());
 }
 
 async fn a_roll_back_that_comes_first_keeps_the_branch_out<DB: Bank>(pool: &Pool<DB>) {

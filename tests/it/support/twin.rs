@@ -73,6 +73,9 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
+/// Units bought by buyer, requests, outcomes by entry, entries, and the orders with a retry or details.
+type Kept = (BTreeMap<String, u64>, usize, BTreeMap<String, String>, usize, BTreeSet<String>, BTreeSet<String>);
+
 impl Twin {
     /// Opens a sale on both sides.
     pub async fn open(redis: Arc<Redis>, raw: redis::Client, name: &str, units: &[(&str, u64)], limit: u32) -> Self {
@@ -351,14 +354,7 @@ impl Twin {
             counters.iter().map(|(sku, counters)| (sku.clone(), counters.archived)).collect();
         assert_eq!(archived, self.archived, "units in the records");
 
-        let (bought, requests, outcomes, intake, retries, details): (
-            BTreeMap<String, u64>,
-            usize,
-            BTreeMap<String, String>,
-            usize,
-            BTreeSet<String>,
-            BTreeSet<String>,
-        ) = redis::pipe()
+        let (bought, requests, outcomes, intake, retries, details): Kept = redis::pipe()
             .hgetall(&self.keys.buyers)
             .hlen(&self.keys.requests)
             .hgetall(&self.keys.outcome)

@@ -2,6 +2,7 @@
 
 use super::story::topics;
 use crate::domain::trans::*;
+use bytes::Bytes;
 
 fn global(body: &str) -> Result<Global, Refusal> {
     TransRequest::from_json(body.as_bytes())?.into_global(1_000, &Limits::default(), &topics)
