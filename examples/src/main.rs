@@ -4,6 +4,7 @@
 mod bank_transfer;
 mod cache;
 mod flash_sale;
+mod follow;
 mod lab;
 mod order_system;
 mod scenario;
