@@ -97,6 +97,8 @@ pub fn say(what: &str, text: &str) {
 /// The rushline of a scenario: the program beside this one.
 pub struct Coordinator {
     process: Process,
+    /// One that rushline starts for itself would outlive a rushline that is killed.
+    _redis: Redis,
     port: u16,
 }
 
@@ -109,10 +111,12 @@ impl Coordinator {
         // Not the neighbouring port, which a service may have.
         process.arguments(["--grpc-listen", "127.0.0.1:0", "--data-dir"]);
         process.arguments([data.into_os_string()]);
+        let redis = Redis::start(RedisVersion::V7, &[]).await;
+        process.arguments(["--redis-url", &redis.url()]);
         for (flag, value) in QUICK {
             process.arguments([flag, value]);
         }
-        let mut coordinator = Self { process, port };
+        let mut coordinator = Self { process, _redis: redis, port };
         coordinator.restart().await;
         Ok(coordinator)
     }
