@@ -4,6 +4,7 @@
 mod bank_transfer;
 mod cache;
 mod flash_sale;
+mod follow;
 mod lab;
 mod order_system;
 mod scenario;
@@ -63,7 +64,11 @@ async fn main() -> ExitCode {
 
 async fn run(scenario: Scenario, crash: bool) -> anyhow::Result<bool> {
     println!("{}: {}{}\n", scenario.name(), scenario.about(), if crash { ", with a crash" } else { "" });
-    let verdict = scenario.run(crash).await?;
+    let verdict = tokio::select! {
+        verdict = scenario.run(crash) => verdict?,
+        // Not by the signal: what the scenario started must end with it.
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("stopped before its end"),
+    };
     println!("\n{verdict}");
     Ok(verdict.is_good())
 }

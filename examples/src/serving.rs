@@ -18,6 +18,9 @@ pub struct Role {
     /// Where it keeps its data.
     #[arg(long, default_value = "")]
     pub store: String,
+    /// A Redis beside it.
+    #[arg(long, default_value = "")]
+    pub cache: String,
     /// Dies by its own hand (as `kill -9`) the first time it comes to the place of this name; may be given several
     /// times. A file beside its log keeps it from dying there again after its restart.
     #[arg(long)]

@@ -14,7 +14,10 @@ use process::{Process, free_port};
 use servers::{MariaDb, Mongod, Postgres, Redis, RedisVersion};
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Longest time until a service dies by its own hand.
+const DEATH_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What a scenario keeps its data in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +30,13 @@ pub enum Need {
 }
 
 /// Settings of the coordinator that make a story short: what is unclear is asked again after a fraction of a second.
-const QUICK: [(&str, &str); 5] = [
+const QUICK: [(&str, &str); 6] = [
     ("--trans-lease-ms", "600"),
     ("--trans-retry-interval-ms", "100"),
     ("--trans-retry-max-ms", "400"),
     ("--trans-timeout-to-fail-ms", "1000"),
     ("--delivery-retry-max-ms", "400"),
+    ("--delivery-lease-ms", "600"),
 ];
 
 pub struct Lab {
@@ -40,7 +44,8 @@ pub struct Lab {
     mysql: Option<MariaDb>,
     postgres: Option<Postgres>,
     mongo: Option<Mongod>,
-    cache: Option<Redis>,
+    /// Of the business; a story may kill it.
+    pub cache: Option<Redis>,
 }
 
 impl Lab {
@@ -92,6 +97,8 @@ pub fn say(what: &str, text: &str) {
 /// The rushline of a scenario: the program beside this one.
 pub struct Coordinator {
     process: Process,
+    /// One that rushline starts for itself would outlive a rushline that is killed.
+    _redis: Redis,
     port: u16,
 }
 
@@ -104,10 +111,12 @@ impl Coordinator {
         // Not the neighbouring port, which a service may have.
         process.arguments(["--grpc-listen", "127.0.0.1:0", "--data-dir"]);
         process.arguments([data.into_os_string()]);
+        let redis = Redis::start(RedisVersion::V7, &[]).await;
+        process.arguments(["--redis-url", &redis.url()]);
         for (flag, value) in QUICK {
             process.arguments([flag, value]);
         }
-        let mut coordinator = Self { process, port };
+        let mut coordinator = Self { process, _redis: redis, port };
         coordinator.restart().await;
         Ok(coordinator)
     }
@@ -153,6 +162,18 @@ impl Service {
     pub async fn restart(&mut self) {
         let port = self.port;
         self.process.start(|| answers(port, "/ready")).await;
+    }
+
+    /// Waits until it has died by its own hand, at its `--die-at`.
+    pub async fn death(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + DEATH_WAIT_MAX;
+        while !self.process.has_ended() {
+            if Instant::now() >= deadline {
+                bail!("the service {} did not come to where it was to die", self.role);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
     }
 
     /// Starts it again whenever it has ended, as whatever runs services in production does. Never returns; to be dropped.
