@@ -175,17 +175,14 @@ impl MariaDb {
         let mut process = Process::new("mariadb", program("mariadbd", &beside_path), None);
         let directory = process.directory().to_str().unwrap().to_owned();
         let data = format!("--datadir={directory}/data");
-        // One that starts removes what looks like left-overs in its temporary directory, also if it is its neighbour's.
-        let temporary = format!("--tmpdir={directory}");
         let user = if is_root() { "--user=root" } else { "--skip-name-resolve" };
         let install = program("mariadb-install-db", &beside_path);
         process.run(
             &install,
-            &["--no-defaults", &data, &temporary, user, "--auth-root-authentication-method=normal", "--skip-test-db"],
+            &["--no-defaults", &data, user, "--auth-root-authentication-method=normal", "--skip-test-db"],
         );
         let port = free_port();
-        process.arguments(["--no-defaults", &data, &temporary, user, "--bind-address=127.0.0.1"]);
-        process.arguments([format!("--port={port}")]);
+        process.arguments(["--no-defaults", &data, user, "--bind-address=127.0.0.1", &format!("--port={port}")]);
         process.arguments([format!("--socket={directory}/s"), format!("--pid-file={directory}/pid")]);
         process.arguments(["--sql-mode=", "--character-set-server=latin1", "--default-time-zone=+05:00"]);
         let mut server = Self { process, port };
