@@ -44,6 +44,8 @@ pub mod driver;
 pub mod fault;
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod proto;
+#[cfg(any(feature = "server", feature = "client"))]
+mod raw_codec;
 #[cfg(feature = "server")]
 pub mod reconciler;
 #[cfg(feature = "server")]

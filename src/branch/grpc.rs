@@ -8,7 +8,8 @@ use super::hosts::turn;
 use super::resolve::Endpoint;
 use crate::domain::trans::{BranchResult, CallSpec, Called};
 use crate::proto::workflow::WorkflowData;
-use bytes::{Buf, BufMut, Bytes};
+use crate::raw_codec::Raw;
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
@@ -17,7 +18,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig};
 use tonic::{Code, Request, Status};
@@ -242,46 +242,8 @@ fn connect(endpoint: &Endpoint) -> Result<Channel, Error> {
 async fn unary(channel: Channel, method: PathAndQuery, request: Request<Bytes>) -> Result<(), Status> {
     let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
     client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
+    // What the branch answers is for nobody; its status is.
     client.unary(request, method, Raw).await.map(|_| ())
-}
-
-/// Bytes out as they are; what comes in is passed over.
-#[derive(Debug, Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = ();
-    type Encoder = Raw;
-    type Decoder = Raw;
-
-    fn encoder(&mut self) -> Raw {
-        Raw
-    }
-
-    fn decoder(&mut self) -> Raw {
-        Raw
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = ();
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        from.advance(from.remaining());
-        Ok(Some(()))
-    }
 }
 
 #[cfg(test)]

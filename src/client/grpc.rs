@@ -2,13 +2,13 @@
 
 use super::error::Error;
 use crate::branch_error::BranchError;
-use bytes::{Buf, BufMut, Bytes};
+use crate::raw_codec::Raw;
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tonic::client::Grpc as Caller;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
@@ -89,43 +89,6 @@ impl Grpc {
             Ok(Err(status)) => Err(BranchError::from_status(status)),
             Err(_) => Err(Status::deadline_exceeded(format!("no answer within {} ms", timeout.as_millis())).into()),
         }
-    }
-}
-
-/// Messages as the bytes that they are: what is in them is the caller's.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Raw;
-    type Decoder = Raw;
-
-    fn encoder(&mut self) -> Raw {
-        Raw
-    }
-
-    fn decoder(&mut self) -> Raw {
-        Raw
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 }
 
