@@ -22,6 +22,43 @@
 //! Two indexes: (status, trans_type, create_time, gid) serves every list, a range for each pair of the first two, and
 //! (update_time) serves whoever deletes what is old.
 
+/// Binds a row's values, in the order of the columns. A macro, for each database has types of its own for a query.
+macro_rules! bind_row {
+    ($query:expr, $row:expr) => {
+        $query
+            .bind(&$row.kept.gid)
+            .bind(&$row.kept.trans_type)
+            .bind(&$row.kept.status)
+            .bind(&$row.kept.protocol)
+            .bind(&$row.kept.query_prepared)
+            .bind(&$row.kept.custom_data)
+            .bind(&$row.kept.result)
+            .bind(&$row.kept.rollback_reason)
+            .bind(&$row.options)
+            .bind(&$row.steps)
+            .bind(&$row.branches)
+            .bind(&$row.driver)
+            .bind($row.create_ms())
+            .bind($row.update_ms())
+            .bind($row.finish_ms())
+            .bind($row.rollback_ms())
+    };
+}
+
+/// Binds what a list asks for, in the order of each `LIST`.
+macro_rules! bind_range {
+    ($query:expr, $range:expr) => {
+        $query
+            .bind($range.status)
+            .bind($range.trans_type)
+            .bind($range.low_ms)
+            .bind($range.high_ms)
+            .bind($range.after_ms)
+            .bind($range.after_gid)
+            .bind($range.limit)
+    };
+}
+
 mod mysql;
 mod postgres;
 mod sqlite;

@@ -61,24 +61,7 @@ impl MySql {
         for rows in row::statements(rows, STATEMENT_ROWS) {
             let mut query = sqlx::query(insert(INSERT, ROW, rows.len(), KEEP));
             for row in rows {
-                let kept = &row.kept;
-                query = query
-                    .bind(&kept.gid)
-                    .bind(&kept.trans_type)
-                    .bind(&kept.status)
-                    .bind(&kept.protocol)
-                    .bind(&kept.query_prepared)
-                    .bind(&kept.custom_data)
-                    .bind(&kept.result)
-                    .bind(&kept.rollback_reason)
-                    .bind(&row.options)
-                    .bind(&row.steps)
-                    .bind(&row.branches)
-                    .bind(&row.driver)
-                    .bind(row.create_ms())
-                    .bind(row.update_ms())
-                    .bind(row.finish_ms())
-                    .bind(row.rollback_ms());
+                query = bind_row!(query, row);
             }
             query.execute(&mut *transaction).await?;
         }
@@ -97,15 +80,6 @@ impl MySql {
         &self,
         range: Range<'_>,
     ) -> Result<Vec<(i64, String)>, sqlx::Error> {
-        sqlx::query_as(LIST)
-            .bind(range.status)
-            .bind(range.trans_type)
-            .bind(range.low_ms)
-            .bind(range.high_ms)
-            .bind(range.after_ms)
-            .bind(range.after_gid)
-            .bind(range.limit)
-            .fetch_all(&mut *connection(&self.pool).await?)
-            .await
+        bind_range!(sqlx::query_as(LIST), range).fetch_all(&mut *connection(&self.pool).await?).await
     }
 }

@@ -87,15 +87,6 @@ impl Postgres {
         &self,
         range: Range<'_>,
     ) -> Result<Vec<(i64, String)>, sqlx::Error> {
-        sqlx::query_as(LIST)
-            .bind(range.status)
-            .bind(range.trans_type)
-            .bind(range.low_ms)
-            .bind(range.high_ms)
-            .bind(range.after_ms)
-            .bind(range.after_gid)
-            .bind(range.limit)
-            .fetch_all(&mut *connection(&self.pool).await?)
-            .await
+        bind_range!(sqlx::query_as(LIST), range).fetch_all(&mut *connection(&self.pool).await?).await
     }
 }
