@@ -76,13 +76,13 @@ struct List {
 /// Audits one sale, after waiting up to `wait` for it to settle.
 pub async fn audit(node: &Node, records: &Records, open: &Open, wait: Duration) -> anyhow::Result<Report> {
     let settled = until_settled(node, open, wait).await?;
-    let before = node.redis.stock(&open.sale.keys).await?;
+    let before = node.stock(open).await?;
     let mut report = Report { sale: open.sale.name.to_string(), ..Report::default() };
     let mut units: BTreeMap<String, u64> = BTreeMap::new();
     let gids = count_records(records, open, &mut report, &mut units).await?;
     let service_units = ask_service(open, &mut report, &gids).await;
-    let after = node.redis.stock(&open.sale.keys).await?;
-    let backlog = node.redis.backlog(&open.sale.keys).await?;
+    let after = node.stock(open).await?;
+    let backlog = node.backlog(open).await?;
     // Something moved while we counted: not settled after all.
     report.settled = settled && before == after;
     report.in_flight = after.values().map(|counters| counters.stock.reserved).sum();
@@ -109,7 +109,7 @@ pub async fn audit(node: &Node, records: &Records, open: &Open, wait: Duration) 
 async fn until_settled(node: &Node, open: &Open, wait: Duration) -> anyhow::Result<bool> {
     let deadline = tokio::time::Instant::now() + wait;
     loop {
-        let backlog = node.redis.backlog(&open.sale.keys).await?;
+        let backlog = node.backlog(open).await?;
         if backlog.entries == 0 && backlog.finished == 0 {
             return Ok(true);
         }

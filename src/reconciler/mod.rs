@@ -16,7 +16,8 @@ pub mod transactions;
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::{Record, Status};
-use crate::sale::node::{Node, Open};
+use crate::sale::Part;
+use crate::sale::node::Node;
 use crate::store;
 use crate::store::notices::Notice;
 use crate::store::orders::{Address, Detail, Entry, status_of};
@@ -108,10 +109,12 @@ impl Reconciler {
     /// Drains all that is finished in the sales open here. `owed`: begin with what an earlier round left.
     async fn round(&self, owed: bool) -> Result<(), Error> {
         for open in self.node.all_opened() {
-            if owed {
-                self.drain(&open, "0").await?;
+            for part in open.parts() {
+                if owed {
+                    self.drain(part, "0").await?;
+                }
+                self.drain(part, ">").await?;
             }
-            self.drain(&open, ">").await?;
         }
         Ok(())
     }
@@ -121,22 +124,8 @@ impl Reconciler {
         let mut undrained = 0;
         for name in self.node.redis.sale_names().await? {
             let Some(open) = self.node.open(&name).await? else { continue };
-            let keys = &open.sale.keys;
-            let waiting = self.node.redis.backlog(keys).await?;
-            undrained += waiting.entries.saturating_sub(waiting.undelivered_entries);
-            if waiting.finished == 0 {
-                continue;
-            }
-            self.drain(&open, "0").await?;
-            self.drain(&open, ">").await?;
-            // A slow write is no death: wait for several leases before taking another reconciler's notices.
-            let idle = self.node.limits.lease * 3;
-            loop {
-                let notices = self.node.redis.take_over_notices(keys, &self.node.name, idle, NOTICES_MAX).await?;
-                if notices.is_empty() {
-                    break;
-                }
-                self.settle(&open, &notices).await?;
+            for part in open.parts() {
+                undrained += self.sweep_part(part).await?;
             }
         }
         gauge!("rushline_records_backlog_entries").set(undrained as f64);
@@ -149,31 +138,50 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Answers how many entries wait here.
+    async fn sweep_part(&self, part: &Part) -> Result<u64, Error> {
+        let waiting = self.node.redis.backlog(&part.keys).await?;
+        if waiting.finished > 0 {
+            self.drain(part, "0").await?;
+            self.drain(part, ">").await?;
+            // A slow write is no death: wait for several leases before taking another reconciler's notices.
+            let idle = self.node.limits.lease * 3;
+            loop {
+                let notices = self.node.redis.take_over_notices(&part.keys, &self.node.name, idle, NOTICES_MAX).await?;
+                if notices.is_empty() {
+                    break;
+                }
+                self.settle(part, &notices).await?;
+            }
+        }
+        Ok(waiting.entries.saturating_sub(waiting.undelivered_entries))
+    }
+
     /// Works through notices: new ones (`>`), or from `0` on those that this node was given and still owes.
-    async fn drain(&self, open: &Open, from: &str) -> Result<(), Error> {
+    async fn drain(&self, part: &Part, from: &str) -> Result<(), Error> {
         let mut from = from.to_owned();
         loop {
-            let notices = self.node.redis.notices(&open.sale.keys, &self.node.name, &from, NOTICES_MAX).await?;
+            let notices = self.node.redis.notices(&part.keys, &self.node.name, &from, NOTICES_MAX).await?;
             let Some(last) = notices.last() else { return Ok(()) };
             if from != ">" {
                 from = last.id.to_string(); // an owed notice that stays owed must not be read for ever
             }
-            self.settle(open, &notices).await?;
+            self.settle(part, &notices).await?;
         }
     }
 
     /// Writes all entries of these notices to the records, then has Redis forget them.
-    async fn settle(&self, open: &Open, notices: &[Notice]) -> Result<(), Error> {
+    async fn settle(&self, part: &Part, notices: &[Notice]) -> Result<(), Error> {
         let finished: Vec<(EntryId, u64)> =
             notices.iter().flat_map(|notice| notice.entries.iter().map(|entry| (*entry, notice.id.ms))).collect();
-        self.node.confirm_durable(open).await?;
+        self.node.confirm_durable(part).await?;
         let mut stuck = false;
         for some in finished.chunks(ENTRIES_MAX) {
-            match self.settle_entries(open, some).await {
+            match self.settle_entries(part, some).await {
                 // One order that its database does not take must not hold up all others; it stays in Redis.
                 Err(Error::Sink(error @ sink::Error::Refused { .. })) => {
                     counter!("rushline_records_errors_total").increment(1);
-                    tracing::error!(sale = %open.sale.name, %error, "a finished order is refused by the records; its batch stays in Redis");
+                    tracing::error!(sale = %part.name, %error, "a finished order is refused by the records; its batch stays in Redis");
                     stuck = true;
                 }
                 other => other?,
@@ -181,19 +189,19 @@ impl Reconciler {
         }
         if !stuck {
             let notices: Vec<EntryId> = notices.iter().map(|notice| notice.id).collect();
-            self.node.redis.drained(&open.sale.keys, &notices, &[], &[]).await?;
+            self.node.redis.drained(&part.keys, &notices, &[], &[]).await?;
         }
         Ok(())
     }
 
-    async fn settle_entries(&self, open: &Open, finished: &[(EntryId, u64)]) -> Result<(), Error> {
+    async fn settle_entries(&self, part: &Part, finished: &[(EntryId, u64)]) -> Result<(), Error> {
         let sink = self.records.sink().await?;
-        let keys = &open.sale.keys;
+        let keys = &part.keys;
         let ids: Vec<EntryId> = finished.iter().map(|(id, _)| *id).collect();
         let entries = self.node.redis.entries(keys, &ids).await?;
-        let details = self.details(open, &entries).await?;
+        let details = self.details(part, &entries).await?;
         let finished_ms: HashMap<EntryId, u64> = finished.iter().copied().collect();
-        let records = records(open, &entries, &details, &finished_ms);
+        let records = records(part, &entries, &details, &finished_ms);
         crash::point("drain.before_write");
         let started = tokio::time::Instant::now();
         for batch in records.chunks(self.batch_max) {
@@ -209,8 +217,8 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn details(&self, open: &Open, entries: &[Entry]) -> Result<HashMap<Address, Detail>, Error> {
-        let keys = &open.sale.keys;
+    async fn details(&self, part: &Part, entries: &[Entry]) -> Result<HashMap<Address, Detail>, Error> {
+        let keys = &part.keys;
         if entries.is_empty() || self.node.redis.detail_count(keys).await? == 0 {
             return Ok(HashMap::new()); // the usual case: every order went well at the first call
         }
@@ -224,7 +232,7 @@ impl Reconciler {
 }
 
 fn records(
-    open: &Open,
+    part: &Part,
     entries: &[Entry],
     details: &HashMap<Address, Detail>,
     finished_ms: &HashMap<EntryId, u64>,
@@ -236,7 +244,7 @@ fn records(
             let detail = details.get(&address);
             let status = status_of(code);
             records.push(Record {
-                gid: open.sale.gid(address),
+                gid: part.gid(address),
                 buyer: frame.buyer.clone(),
                 items: frame.items.clone(),
                 payload: frame.payload.clone().unwrap_or_else(|| "null".into()),

@@ -5,7 +5,7 @@
 
 use super::delivery::Delivery;
 use super::waiters::Ended;
-use super::{Entry, Job, Refusal, Sale};
+use super::{Entry, Job, Part, Refusal};
 use crate::crash;
 use crate::domain::order::Order;
 use crate::domain::sale::Durability;
@@ -56,13 +56,13 @@ struct Caller {
 
 /// The queue in front of one partition's batcher.
 pub struct Admission {
-    sale: Arc<Sale>,
+    sale: Arc<Part>,
     queue: mpsc::Sender<Waiting>,
 }
 
 impl Admission {
     /// Starts the batcher. It ends when the `Admission` is dropped and its queue is empty.
-    pub fn start(sale: Arc<Sale>, redis: Arc<Redis>, node: Arc<str>, delivery: Delivery) -> Self {
+    pub fn start(sale: Arc<Part>, redis: Arc<Redis>, node: Arc<str>, delivery: Delivery) -> Self {
         let (queue, waiting) = mpsc::channel(sale.limits.queue_max);
         let lane = redis.lane();
         let batcher = Batcher { sale: sale.clone(), redis, node, delivery, lane, waiting_lane: OnceCell::new() };
@@ -95,7 +95,7 @@ fn stopped() -> store::Error {
 }
 
 struct Batcher {
-    sale: Arc<Sale>,
+    sale: Arc<Part>,
     redis: Arc<Redis>,
     node: Arc<str>,
     delivery: Delivery,
@@ -203,7 +203,7 @@ impl Batcher {
                 .collect();
             counter!("rushline_orders_admitted_total").increment(orders.len() as u64);
             sale.backlog.fetch_add(orders.len() as u64, Ordering::Relaxed);
-            let entry = Arc::new(Entry::new(id, orders, started, &sale.limits));
+            let entry = Arc::new(Entry::new(sale.clone(), id, orders, started));
             let jobs =
                 (0..entry.orders.len() as u16).map(|index| Job { entry: entry.clone(), index, attempts: 0 }).collect();
             self.delivery.accept(entry.clone(), jobs);

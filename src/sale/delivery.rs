@@ -17,7 +17,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::crash;
@@ -56,14 +55,13 @@ struct Inner {
     target: ArcSwapOption<Target>,
     queue: async_channel::Sender<Job>,
     jobs: async_channel::Receiver<Job>,
-    keeper: mpsc::UnboundedSender<Message>,
     workers: AtomicUsize,
     idle: AtomicUsize,
     seconds: metrics::Histogram,
 }
 
 impl Delivery {
-    pub fn new(sale: Arc<Sale>, keeper: mpsc::UnboundedSender<Message>) -> Self {
+    pub fn new(sale: Arc<Sale>) -> Self {
         // Bounded by the sale's backlog: what is in here was admitted, and admission stops at backlog_max.
         let (queue, jobs) = async_channel::unbounded();
         Self(Arc::new(Inner {
@@ -71,7 +69,6 @@ impl Delivery {
             sale,
             queue,
             jobs,
-            keeper,
             workers: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             seconds: metrics::histogram!("rushline_delivery_seconds"),
@@ -81,7 +78,8 @@ impl Delivery {
     /// Takes over a batch of orders: `jobs` are those of `entry` to be called now.
     pub fn accept(&self, entry: Arc<Entry>, jobs: Vec<Job>) {
         // The keeper must know the entry before its first answer arrives.
-        let _ = self.0.keeper.send(Message::Accepted(entry));
+        let part = entry.part.clone();
+        part.tell_keeper(Message::Accepted(entry));
         self.call(jobs);
     }
 
@@ -165,7 +163,8 @@ impl Delivery {
             inner.seconds.record(started.elapsed());
             crash::point("delivery.after_call");
             for (job, verdict) in jobs.into_iter().zip(verdicts) {
-                let _ = inner.keeper.send(Message::Answered(job, verdict));
+                let part = job.entry.part.clone();
+                part.tell_keeper(Message::Answered(job, verdict));
             }
         }
         inner.workers.fetch_sub(1, Ordering::AcqRel);
@@ -216,7 +215,7 @@ fn order_body<'a>(sale: &'a Sale, gid: &'a str, job: &'a Job) -> OrderBody<'a> {
 }
 
 async fn call_one(sale: &Sale, connection: &mut Connection, job: &Job) -> Verdict {
-    let gid = sale.gid(job.address()).to_string();
+    let gid = job.gid().to_string();
     let body = serde_json::to_vec(&order_body(sale, &gid, job)).expect("an order is plain data");
     let headers = Headers {
         query: format!("gid={gid}&trans_type=msg&branch_id=01&op=action"),
@@ -230,7 +229,7 @@ async fn call_one(sale: &Sale, connection: &mut Connection, job: &Job) -> Verdic
 }
 
 async fn call_many(sale: &Sale, connection: &mut Connection, jobs: &[Job]) -> Vec<Verdict> {
-    let gids: Vec<String> = jobs.iter().map(|job| sale.gid(job.address()).to_string()).collect();
+    let gids: Vec<String> = jobs.iter().map(|job| job.gid().to_string()).collect();
     let orders = jobs.iter().zip(&gids).map(|(job, gid)| order_body(sale, gid, job)).collect();
     let body = serde_json::to_vec(&BulkBody { orders }).expect("orders are plain data");
     let headers = Headers {

@@ -1,12 +1,12 @@
-//! The keeper owns what this node has in flight for one sale: which entries, what became of their orders, when to try
-//! again, and whether the leases still hold. One task, no locks.
+//! The keeper owns what this node has in flight for one partition of a sale: which entries, what became of their
+//! orders, when to try again, and whether the leases still hold. One task, no locks.
 //!
 //! Ends of orders are gathered like admissions: while one finish script runs the next ones gather. An entry whose
 //! orders have not all ended is written after a short linger, so that most entries are written once.
 
 use super::delivery::{Delivery, Verdict};
 use super::waiters::Ended;
-use super::{Entry, Job, Sale};
+use super::{Entry, Job, Part};
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::Status;
@@ -91,7 +91,7 @@ impl Ord for Due {
 }
 
 pub struct Keeper {
-    sale: Arc<Sale>,
+    sale: Arc<Part>,
     redis: Arc<Redis>,
     node: Arc<str>,
     delivery: Delivery,
@@ -108,7 +108,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(sale: Arc<Sale>, redis: Arc<Redis>, node: Arc<str>, delivery: Delivery, finished: Arc<Notify>) -> Self {
+    pub fn new(sale: Arc<Part>, redis: Arc<Redis>, node: Arc<str>, delivery: Delivery, finished: Arc<Notify>) -> Self {
         let renew_at = Instant::now() + sale.limits.lease / 3;
         Self {
             lane: redis.lane(),

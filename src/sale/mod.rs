@@ -5,13 +5,15 @@
 //!                                                              ▲                                         │
 //!                                                              └──── retry (waits out the backoff) ◄─────┘
 //! ```
-//! [`keeper`] owns all that this node has in flight for a sale; [`sweep`] looks for what other nodes left behind.
+//! A [`Sale`] has one [`Part`] for each of its partitions. [`node`] routes to them; [`keeper`] owns all that this node
+//! has in flight for one; [`sweep`] looks for what other nodes left behind.
 
 pub mod admission;
 pub mod call;
 pub mod delivery;
 pub mod keeper;
 pub mod node;
+pub mod sums;
 pub mod sweep;
 pub mod waiters;
 
@@ -25,10 +27,8 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
-
-/// The only partition so far; a sale over many slots comes with the Cluster issue.
-pub const PARTITION: u16 = 0;
 
 /// What a node's part in a sale is bounded by. Units in the names; defaults in `config`.
 #[derive(Debug, Clone)]
@@ -120,15 +120,13 @@ impl Refused {
     }
 }
 
-/// A sale as one node knows it.
+/// A sale as one node knows it: what its partitions share.
 pub struct Sale {
     pub name: SaleName,
-    pub keys: Keys,
     pub stored: ArcSwap<Stored>,
     pub refused: Refused,
     /// Orders in flight on this node: admitted or taken over, and not ended.
     pub backlog: AtomicU64,
-    pub waiters: waiters::Waiters,
     pub limits: Limits,
     /// Wakes whoever brings settings up to date, because a script told of a newer version.
     pub outdated: Arc<tokio::sync::Notify>,
@@ -138,14 +136,40 @@ impl Sale {
     pub fn settings(&self) -> Settings {
         self.stored.load().settings.clone()
     }
+}
 
+/// One partition of a sale on one node. Its sale is read through it.
+pub struct Part {
+    pub sale: Arc<Sale>,
+    pub number: u16,
+    pub keys: Keys,
+    /// By address, so each partition has its own: two may use the same.
+    pub waiters: waiters::Waiters,
+    keeper: mpsc::UnboundedSender<keeper::Message>,
+}
+
+impl Part {
     pub fn gid(&self, address: Address) -> Gid {
-        Gid { sale: self.name.clone(), partition: PARTITION, entry: address.entry, index: address.index }
+        Gid { sale: self.name.clone(), partition: self.number, entry: address.entry, index: address.index }
+    }
+
+    /// Tells whoever keeps what is in flight here. Never waits; the inbox is bounded by the sale's backlog.
+    fn tell_keeper(&self, message: keeper::Message) {
+        let _ = self.keeper.send(message); // closed only at the very end
+    }
+}
+
+impl std::ops::Deref for Part {
+    type Target = Sale;
+
+    fn deref(&self) -> &Sale {
+        &self.sale
     }
 }
 
 /// A batch of admitted orders that this node delivers.
 pub struct Entry {
+    pub part: Arc<Part>,
     pub id: EntryId,
     pub orders: Vec<Order>,
     /// Another node has it now, or this one under another `Entry`: its orders are not called any more.
@@ -159,9 +183,9 @@ pub struct Entry {
 
 impl Entry {
     /// An entry claimed by a script that was sent at `claimed`, at the earliest.
-    pub fn new(id: EntryId, orders: Vec<Order>, claimed: Instant, limits: &Limits) -> Self {
-        let leased_ms = AtomicU64::new(limits.call_within().as_millis() as u64);
-        Self { id, orders, lost: AtomicBool::new(false), claimed, leased_ms }
+    pub fn new(part: Arc<Part>, id: EntryId, orders: Vec<Order>, claimed: Instant) -> Self {
+        let leased_ms = AtomicU64::new(part.limits.call_within().as_millis() as u64);
+        Self { part, id, orders, lost: AtomicBool::new(false), claimed, leased_ms }
     }
 
     /// Its lease was renewed by a script that was sent at `started`, at the earliest.
@@ -203,5 +227,9 @@ impl Job {
 
     pub fn address(&self) -> Address {
         Address { entry: self.entry.id, index: self.index }
+    }
+
+    pub fn gid(&self) -> Gid {
+        self.entry.part.gid(self.address())
     }
 }

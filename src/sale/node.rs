@@ -4,8 +4,8 @@ use super::admission::Admission;
 use super::delivery::Delivery;
 use super::keeper::{Keeper, Message};
 use super::waiters::Waiters;
-use super::{Limits, PARTITION, Refused, Sale};
-use crate::domain::ids::SaleName;
+use super::{Limits, Part, Refused, Sale};
+use crate::domain::ids::{Buyer, SaleName};
 use crate::store;
 use crate::store::keys::Keys;
 use crate::store::redis::Redis;
@@ -20,9 +20,36 @@ use tokio::sync::{Mutex, Notify, OnceCell, mpsc, oneshot};
 /// A sale with everything that works for it on this node.
 pub struct Open {
     pub sale: Arc<Sale>,
-    pub admission: Admission,
     pub delivery: Delivery,
-    keeper: mpsc::UnboundedSender<Message>,
+    /// By number.
+    parts: Vec<OpenPart>,
+}
+
+/// A partition and its batcher.
+pub struct OpenPart {
+    pub part: Arc<Part>,
+    pub admission: Admission,
+}
+
+impl Open {
+    /// The partition that decides about this buyer.
+    pub fn home(&self, _buyer: &Buyer) -> &OpenPart {
+        &self.parts[0]
+    }
+
+    /// The partition of that number, if the sale has it.
+    pub fn part(&self, number: u16) -> Option<&Arc<Part>> {
+        self.parts.get(usize::from(number)).map(|open| &open.part)
+    }
+
+    pub fn parts(&self) -> impl Iterator<Item = &Arc<Part>> {
+        self.parts.iter().map(|open| &open.part)
+    }
+
+    /// The keys of the partition that holds what the sale has only once: settings, changes of stock, refusals.
+    pub fn head(&self) -> &Keys {
+        &self.parts[0].part.keys
+    }
 }
 
 pub struct Node {
@@ -71,35 +98,45 @@ impl Node {
         if let Some(open) = self.opened(name.as_str()) {
             return Ok(Some(open));
         }
-        let keys = Keys::new(self.redis.prefix(), name, PARTITION);
-        let Some(stored) = self.redis.load_sale(&keys).await? else { return Ok(None) };
+        let head = Keys::new(self.redis.prefix(), name, 0);
+        let Some(stored) = self.redis.load_sale(&head).await? else { return Ok(None) };
         let sale = Arc::new(Sale {
             name: name.clone(),
-            keys,
             stored: ArcSwap::from_pointee(stored),
             refused: Refused::default(),
             backlog: AtomicU64::new(0),
-            waiters: Waiters::default(),
             limits: self.limits.clone(),
             outdated: self.outdated.clone(),
         });
-        let (keeper, inbox) = mpsc::unbounded_channel();
-        let delivery = Delivery::new(sale.clone(), keeper.clone());
-        tokio::spawn(
-            Keeper::new(sale.clone(), self.redis.clone(), self.name.clone(), delivery.clone(), self.finished.clone())
-                .run(inbox),
-        );
-        let admission = Admission::start(sale.clone(), self.redis.clone(), self.name.clone(), delivery.clone());
-        let open = Arc::new(Open { sale, admission, delivery, keeper });
+        let delivery = Delivery::new(sale.clone());
+        let parts = vec![self.open_part(&sale, 0, &delivery)];
+        let open = Arc::new(Open { sale, delivery, parts });
         let mut sales = HashMap::clone(&self.sales.load());
         sales.insert(name.as_str().to_owned(), open.clone());
         self.sales.store(Arc::new(sales));
         Ok(Some(open))
     }
 
+    fn open_part(&self, sale: &Arc<Sale>, number: u16, delivery: &Delivery) -> OpenPart {
+        let (keeper, inbox) = mpsc::unbounded_channel();
+        let part = Arc::new(Part {
+            sale: sale.clone(),
+            number,
+            keys: Keys::new(self.redis.prefix(), &sale.name, number),
+            waiters: Waiters::default(),
+            keeper,
+        });
+        let (redis, node) = (self.redis.clone(), self.name.clone());
+        tokio::spawn(
+            Keeper::new(part.clone(), redis.clone(), node.clone(), delivery.clone(), self.finished.clone()).run(inbox),
+        );
+        let admission = Admission::start(part.clone(), redis, node, delivery.clone());
+        OpenPart { part, admission }
+    }
+
     /// Reads a sale's settings anew, now.
     pub async fn refresh(&self, open: &Open) -> Result<(), store::Error> {
-        if let Some(stored) = self.redis.load_sale(&open.sale.keys).await? {
+        if let Some(stored) = self.redis.load_sale(open.head()).await? {
             let endpoint_changed = stored.settings.endpoint != open.sale.stored.load().settings.endpoint;
             open.sale.stored.store(Arc::new(stored));
             if endpoint_changed {
@@ -114,7 +151,7 @@ impl Node {
         loop {
             let _ = tokio::time::timeout(every, self.outdated.notified()).await;
             let sales = self.all_opened();
-            let keys: Vec<&Keys> = sales.iter().map(|open| &open.sale.keys).collect();
+            let keys: Vec<&Keys> = sales.iter().map(|open| open.head()).collect();
             let Ok(versions) = self.redis.sale_versions(&keys).await else { continue };
             for (open, version) in sales.iter().zip(versions) {
                 if version != open.sale.stored.load().version
@@ -142,7 +179,7 @@ impl Node {
         for (reason, count) in &counts {
             metrics::counter!("rushline_orders_refused_total", "reason" => *reason).increment(*count);
         }
-        if let Err(error) = self.redis.add_refused(&open.sale.keys, &counts).await {
+        if let Err(error) = self.redis.add_refused(open.head(), &counts).await {
             tracing::debug!(sale = %open.sale.name, %error, "refusals are not counted in Redis");
         }
     }
@@ -159,17 +196,13 @@ impl Node {
         self.all_opened().iter().map(|open| open.sale.backlog.load(std::sync::atomic::Ordering::Relaxed)).sum()
     }
 
-    /// Gives back a taken-over entry to the keeper of its sale.
-    pub(super) fn hand_to_keeper(open: &Open, message: Message) {
-        let _ = open.keeper.send(message);
-    }
-
     /// Writes what has ended and lets others take over the rest, in a bounded time.
     pub async fn hand_over(&self, within: Duration) {
         let handing = async {
             for open in self.all_opened() {
-                let (done, told) = oneshot::channel();
-                if open.keeper.send(Message::HandOver(done)).is_ok() {
+                for part in open.parts() {
+                    let (done, told) = oneshot::channel();
+                    part.tell_keeper(Message::HandOver(done));
                     let _ = told.await;
                 }
             }

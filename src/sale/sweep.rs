@@ -2,11 +2,10 @@
 //! ended but were not drained are pointed out to the reconciler; ledgers of sales closed for long are forgotten.
 
 use super::keeper::Message;
-use super::node::{Node, Open};
-use super::{Entry, Job, PARTITION};
+use super::node::Node;
+use super::{Entry, Job, Part};
 use crate::domain::order::Order;
 use crate::store;
-use crate::store::keys::Keys;
 use crate::store::orders::Address;
 use crate::store::promise::Wait;
 use std::sync::Arc;
@@ -31,43 +30,43 @@ impl Node {
 
     async fn sweep_once(&self, ledger_keep: Duration) -> Result<(), store::Error> {
         for name in self.redis.sale_names().await? {
-            let keys = Keys::new(self.redis.prefix(), &name, PARTITION);
-            let backlog = match self.redis.backlog(&keys).await {
-                Ok(backlog) => backlog,
-                Err(error) => {
-                    tracing::debug!(sale = %name, %error, "a sale could not be swept");
-                    continue;
+            let Some(open) = self.open(&name).await? else { continue };
+            for part in open.parts() {
+                if let Err(error) = self.sweep_part(part, ledger_keep).await {
+                    tracing::debug!(sale = %name, partition = part.number, %error, "a partition could not be swept");
                 }
-            };
-            if backlog.finished > 0 {
-                self.finished.notify_one();
-            }
-            if backlog.undelivered_entries > 0
-                && let Some(open) = self.open(&name).await?
-            {
-                self.take_over(&open).await?;
-            }
-            if backlog.entries == 0 && self.redis.forget_ledger(&keys, ledger_keep.as_millis() as u64).await? {
-                tracing::info!(sale = %name, "the buyers' ledger of a closed sale is forgotten");
             }
         }
         Ok(())
     }
 
-    /// Takes over entries of this sale whose node has not been heard of for a lease, as far as the backlog allows.
-    async fn take_over(&self, open: &Open) -> Result<(), store::Error> {
-        let sale = &open.sale;
+    async fn sweep_part(&self, part: &Arc<Part>, ledger_keep: Duration) -> Result<(), store::Error> {
+        let backlog = self.redis.backlog(&part.keys).await?;
+        if backlog.finished > 0 {
+            self.finished.notify_one();
+        }
+        if backlog.undelivered_entries > 0 {
+            self.take_over(part).await?;
+        }
+        if backlog.entries == 0 && self.redis.forget_ledger(&part.keys, ledger_keep.as_millis() as u64).await? {
+            tracing::info!(sale = %part.name, "the buyers' ledger of a closed sale is forgotten");
+        }
+        Ok(())
+    }
+
+    /// Takes over entries of this partition whose node has not been heard of for a lease, as far as the backlog allows.
+    async fn take_over(&self, sale: &Arc<Part>) -> Result<(), store::Error> {
         let mut cursor = "0-0".to_owned();
         while sale.backlog.load(Ordering::Relaxed) < sale.limits.backlog_max {
             let claimed = Instant::now();
             let (entries, next) =
                 self.redis.take_over(&sale.keys, &self.name, sale.limits.lease, &cursor, TAKE_OVER_MAX).await?;
             if !entries.is_empty() {
-                self.confirm_durable(open).await?;
+                self.confirm_durable(sale).await?;
                 tracing::info!(sale = %sale.name, entries = entries.len(), "taking over entries whose node went silent");
             }
             for entry in entries {
-                self.resume(open, entry, claimed).await?;
+                self.resume(sale, entry, claimed).await?;
             }
             if next == "0-0" {
                 break;
@@ -77,31 +76,36 @@ impl Node {
         Ok(())
     }
 
-    /// Everything that Redis has of this sale up to now is as durable as its class promises.
+    /// Everything that Redis has of this partition up to now is as durable as its class promises.
     ///
     /// Asked before a branch call for an order that another node admitted (it may have died waiting for just that),
     /// and before a finished order goes to the records: a record must not outlive the end that it tells of.
-    pub(crate) async fn confirm_durable(&self, open: &Open) -> Result<(), store::Error> {
-        let class = open.sale.stored.load().settings.durability;
+    pub(crate) async fn confirm_durable(&self, part: &Part) -> Result<(), store::Error> {
+        let class = part.stored.load().settings.durability;
         let wait = self.redis.promise().confirms(class).map_err(store::Error::NotDurable)?;
         if wait == Wait::Nothing {
             return Ok(());
         }
         // WAIT and WAITAOF block their connection and count only its own writes; earlier ones come before those.
         let mut lane = self.fence.get_or_try_init(async || self.redis.own_lane()).await?.clone();
-        self.redis.touch_sale(&mut lane, &open.sale.keys).await?;
-        store::orders::wait_until_durable(&mut lane, wait, open.sale.limits.patience).await
+        self.redis.touch_sale(&mut lane, &part.keys).await?;
+        store::orders::wait_until_durable(&mut lane, wait, part.limits.patience).await
     }
 
-    async fn resume(&self, open: &Open, found: store::orders::Entry, claimed: Instant) -> Result<(), store::Error> {
+    async fn resume(
+        &self,
+        part: &Arc<Part>,
+        found: store::orders::Entry,
+        claimed: Instant,
+    ) -> Result<(), store::Error> {
         let outcome = found.outcome;
         let orders = found.frames.into_iter().map(Order::from).collect();
-        let entry = Arc::new(Entry::new(found.id, orders, claimed, &open.sale.limits));
+        let entry = Arc::new(Entry::new(part.clone(), found.id, orders, claimed));
         let addresses: Vec<Address> = (0..entry.orders.len() as u16)
             .filter(|index| outcome.as_bytes().get(usize::from(*index)) == Some(&b'.'))
             .map(|index| Address { entry: entry.id, index })
             .collect();
-        let details = self.redis.details(&open.sale.keys, &addresses).await?;
+        let details = self.redis.details(&part.keys, &addresses).await?;
         let jobs = addresses
             .iter()
             .zip(details)
@@ -110,7 +114,7 @@ impl Node {
                 (Job { entry: entry.clone(), index: address.index, attempts }, delay.unwrap_or_default())
             })
             .collect();
-        Node::hand_to_keeper(open, Message::TakenOver { entry, outcome, jobs });
+        part.tell_keeper(Message::TakenOver { entry, outcome, jobs });
         Ok(())
     }
 }

@@ -56,14 +56,13 @@ pub async fn refresh(app: &App) {
     let mut series = 0;
     for open in app.node.all_opened() {
         let sale = open.sale.name.to_string();
-        let keys = &open.sale.keys;
-        if let Ok(backlog) = app.node.redis.backlog(keys).await {
+        if let Ok(backlog) = app.node.backlog(&open).await {
             let undrained = backlog.entries.saturating_sub(backlog.undelivered_entries);
             gauge!("rushline_backlog_intake_batches", "sale" => sale.clone()).set(backlog.undelivered_entries as f64);
             gauge!("rushline_backlog_retry_orders", "sale" => sale.clone()).set(backlog.retries as f64);
             gauge!("rushline_backlog_finished_batches", "sale" => sale.clone()).set(undrained as f64);
         }
-        let Ok(stock) = app.node.redis.stock(keys).await else { continue };
+        let Ok(stock) = app.node.stock(&open).await else { continue };
         // One figure a sale always, however many SKUs it has.
         let difference: i128 = stock.values().map(|counters| counters.stock.difference().abs()).sum();
         gauge!("rushline_conservation_difference", "sale" => sale.clone()).set(difference as f64);

@@ -8,7 +8,7 @@ use crate::domain::order::{Order, Record, Status};
 use crate::sale::admission::{Answer, Asked};
 use crate::sale::node::Open;
 use crate::sale::waiters::Ended;
-use crate::sale::{PARTITION, Refusal};
+use crate::sale::{Part, Refusal};
 use crate::store::orders::{Address, status_of};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -52,12 +52,13 @@ async fn try_place(app: &App, sale: &str, request: Request<Incoming>) -> Result<
     drop(body); // a part of the connection's read buffer, which can be used again
     // Written before the order goes its way: cheaper than keeping a copy of its items.
     let items = serde_json::to_string(&order.items).expect("items are plain data");
-    let asked = open.admission.ask(order, !wait.is_zero()).await?;
+    let home = open.home(&order.buyer);
+    let asked = home.admission.ask(order, !wait.is_zero()).await?;
     match asked.answer {
         Answer::Refused(refusal) => Err(refused(&open, refusal)),
         Answer::Admitted { address, replayed } => {
-            let gid = open.sale.gid(address);
-            let ended = if wait.is_zero() { None } else { wait_for_end(app, &open, &gid, asked, wait).await? };
+            let gid = home.part.gid(address);
+            let ended = if wait.is_zero() { None } else { wait_for_end(app, &home.part, &gid, asked, wait).await? };
             answer(&gid, &items, replayed, ended)
         }
     }
@@ -169,7 +170,7 @@ fn parse(body: &[u8]) -> Result<PlaceOrder<'_>, Problem> {
 /// Waits until the order ends, or the time is up: then `None`.
 async fn wait_for_end(
     app: &App,
-    open: &Open,
+    part: &Part,
     gid: &Gid,
     asked: Asked,
     wait: Duration,
@@ -179,32 +180,32 @@ async fn wait_for_end(
         // This node delivers it: its end is told here first.
         Some(told) => match tokio::time::timeout_at(deadline, told).await {
             Ok(Ok(ended)) => Ok(Some(ended)),
-            Ok(Err(_)) => follow(app, open, gid, deadline).await,
+            Ok(Err(_)) => follow(app, part, gid, deadline).await,
             Err(_) => {
-                open.sale.waiters.give_up(address_of(gid));
+                part.waiters.give_up(address_of(gid));
                 Ok(None)
             }
         },
-        None => follow(app, open, gid, deadline).await,
+        None => follow(app, part, gid, deadline).await,
     }
 }
 
 /// Follows an order that may be anywhere: on this node, on another, in the records.
-async fn follow(app: &App, open: &Open, gid: &Gid, deadline: Instant) -> Result<Option<Ended>, Problem> {
+async fn follow(app: &App, part: &Part, gid: &Gid, deadline: Instant) -> Result<Option<Ended>, Problem> {
     let address = address_of(gid);
     loop {
-        let told: oneshot::Receiver<Ended> = open.sale.waiters.wait_for(address);
+        let told: oneshot::Receiver<Ended> = part.waiters.wait_for(address);
         if let Some(view) = look_up(app, gid).await?
             && view.status != Status::Submitted
         {
-            open.sale.waiters.give_up(address);
+            part.waiters.give_up(address);
             return Ok(Some(Ended { status: view.status, message: view.last_error }));
         }
         let look_again = (Instant::now() + LOOK_AGAIN).min(deadline);
         if let Ok(Ok(ended)) = tokio::time::timeout_at(look_again, told).await {
             return Ok(Some(ended));
         }
-        open.sale.waiters.give_up(address);
+        part.waiters.give_up(address);
         if Instant::now() >= deadline {
             return Ok(None);
         }
@@ -224,19 +225,19 @@ pub async fn show(app: &Arc<App>, gid: &str, query: Option<&str>) -> Result<Orde
     if wait.is_zero() || view.status != Status::Submitted {
         return Ok(view);
     }
-    if let Some(open) = app.node.open(&parsed.sale).await? {
-        follow(app, &open, &parsed, Instant::now() + wait).await?;
+    if let Some(open) = app.node.open(&parsed.sale).await?
+        && let Some(part) = open.part(parsed.partition)
+    {
+        follow(app, part, &parsed, Instant::now() + wait).await?;
     }
     look_up(app, &parsed).await?.ok_or_else(unknown)
 }
 
 /// An order by its address: from Redis while it is there, from the records after.
 pub async fn look_up(app: &App, gid: &Gid) -> Result<Option<OrderView>, Problem> {
-    if gid.partition != PARTITION {
-        return Ok(None);
-    }
     if let Some(open) = app.node.open(&gid.sale).await?
-        && let Some(view) = in_redis(app, &open, gid).await?
+        && let Some(part) = open.part(gid.partition)
+        && let Some(view) = in_redis(app, part, gid).await?
     {
         return Ok(Some(view));
     }
@@ -246,8 +247,8 @@ pub async fn look_up(app: &App, gid: &Gid) -> Result<Option<OrderView>, Problem>
     Ok(record.map(view_of_record))
 }
 
-async fn in_redis(app: &App, open: &Open, gid: &Gid) -> Result<Option<OrderView>, Problem> {
-    let keys = &open.sale.keys;
+async fn in_redis(app: &App, part: &Part, gid: &Gid) -> Result<Option<OrderView>, Problem> {
+    let keys = &part.keys;
     let entries = app.node.redis.entries(keys, &[gid.entry]).await?;
     let Some(entry) = entries.into_iter().next() else { return Ok(None) };
     let code = entry.outcome.as_bytes().get(usize::from(gid.index)).copied();

@@ -81,12 +81,11 @@ pub async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) -> Answ
 
 async fn view(app: &App, open: &Open) -> Answer<SaleView> {
     app.node.refresh(open).await?;
-    let keys = &open.sale.keys;
     app.node.tell_refused_of(open).await;
     let stored = open.sale.stored.load_full();
-    let refused: BTreeMap<String, u64> = app.node.redis.refused(keys).await?;
-    let backlog = app.node.redis.backlog(keys).await?;
-    let stock = app.node.redis.stock(keys).await?;
+    let refused: BTreeMap<String, u64> = app.node.redis.refused(open.head()).await?;
+    let backlog = app.node.backlog(open).await?;
+    let stock = app.node.stock(open).await?;
     let settings = stored.settings.clone();
     Ok(SaleView {
         sale: open.sale.name.to_string(),
@@ -129,7 +128,7 @@ pub async fn update(State(app): State<Arc<App>>, Path(name): Path<String>, body:
         if settings == stored.settings {
             return Ok(Json(view(&app, &open).await?));
         }
-        match app.node.redis.update_sale(&open.sale.keys, stored.version, &settings).await? {
+        match app.node.redis.update_sale(open.head(), stored.version, &settings).await? {
             Updated::Done => return Ok(Json(view(&app, &open).await?)),
             Updated::Stale => {}
             Updated::Closed => return Err(closed(&name)),
@@ -164,7 +163,7 @@ pub async fn add_stock(State(app): State<Arc<App>>, Path(name): Path<String>, bo
         return Err(invalid("request_id", "must be 1 to 128 visible ASCII characters".into()));
     }
     let open = open(&app, &name).await?;
-    let (units, replayed) = match app.node.redis.add_stock(&open.sale.keys, &sku, request.units, id).await? {
+    let (units, replayed) = match app.node.redis.add_stock(open.head(), &sku, request.units, id).await? {
         Restocked::Changed(units) => (units, false),
         Restocked::Duplicate(units) => (units, true),
         Restocked::Reused => {
