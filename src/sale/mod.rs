@@ -5,12 +5,14 @@
 //!                                                              ▲                                         │
 //!                                                              └──── retry (waits out the backoff) ◄─────┘
 //! ```
+//! [`known`] refuses without Redis what was refused a moment ago.
 //! [`keeper`] owns all that this node has in flight for a sale; [`sweep`] looks for what other nodes left behind.
 
 pub mod admission;
 pub mod call;
 pub mod delivery;
 pub mod keeper;
+pub mod known;
 pub mod node;
 pub mod sweep;
 pub mod waiters;
