@@ -4,6 +4,7 @@
 //! and asks again with the same idempotency key.
 
 use super::delivery::Delivery;
+use super::known::Known;
 use super::waiters::Ended;
 use super::{Entry, Job, Part, Refusal};
 use crate::crash;
@@ -57,6 +58,7 @@ struct Caller {
 /// The queue in front of one partition's batcher.
 pub struct Admission {
     sale: Arc<Part>,
+    known: Arc<Known>,
     queue: mpsc::Sender<Waiting>,
 }
 
@@ -65,9 +67,25 @@ impl Admission {
     pub fn start(sale: Arc<Part>, redis: Arc<Redis>, node: Arc<str>, delivery: Delivery) -> Self {
         let (queue, waiting) = mpsc::channel(sale.limits.queue_max);
         let lane = redis.lane();
-        let batcher = Batcher { sale: sale.clone(), redis, node, delivery, lane, waiting_lane: OnceCell::new() };
+        let known = Known::start(sale.clone(), redis.clone());
+        let batcher = Batcher {
+            sale: sale.clone(),
+            known: known.clone(),
+            redis,
+            node,
+            delivery,
+            lane,
+            waiting_lane: OnceCell::new(),
+        };
         tokio::spawn(batcher.run(waiting));
-        Self { sale, queue }
+        Self { sale, known, queue }
+    }
+
+    /// The refusal of this order, if this node knows it without asking. Cheaper than [`Self::ask`] by all of Redis.
+    pub async fn known_refusal(&self, order: &Order) -> Option<Refusal> {
+        let refusal = self.known.refusal(order).await?;
+        self.sale.refused.count(refusal);
+        Some(refusal)
     }
 
     /// Has the order decided. Waits for Redis at most as long as its settings say.
@@ -96,6 +114,7 @@ fn stopped() -> store::Error {
 
 struct Batcher {
     sale: Arc<Part>,
+    known: Arc<Known>,
     redis: Arc<Redis>,
     node: Arc<str>,
     delivery: Delivery,
@@ -183,6 +202,7 @@ impl Batcher {
                 return;
             }
         };
+        self.known.learn(&requests, &admitted.decisions, admitted.version, started);
         if admitted.version != sale.stored.load().version {
             sale.outdated.notify_one();
         }

@@ -7,11 +7,13 @@
 //! ```
 //! A [`Sale`] has one [`Part`] for each of its partitions. [`node`] routes to them; [`keeper`] owns all that this node
 //! has in flight for one; [`sweep`] looks for what other nodes left behind.
+//! [`known`] refuses without Redis what was refused a moment ago.
 
 pub mod admission;
 pub mod call;
 pub mod delivery;
 pub mod keeper;
+pub mod known;
 pub mod node;
 pub mod sums;
 pub mod sweep;

@@ -10,6 +10,10 @@ pub fn describe() {
     describe_counter!("rushline_orders_admitted_total", "Orders whose units were taken.");
     describe_counter!("rushline_orders_ended_total", "Orders that ended, by status.");
     describe_counter!("rushline_orders_refused_total", "Order requests refused, by reason.");
+    describe_counter!(
+        "rushline_orders_refused_from_memory_total",
+        "Of those, the ones that this node answered without asking Redis about stock, limit or window."
+    );
     describe_counter!("rushline_delivery_retries_total", "Calls to order endpoints that did not end an order.");
     describe_counter!("rushline_entries_taken_over_total", "Batches taken over from nodes that went silent.");
     describe_counter!("rushline_records_written_total", "Finished orders written to the records.");

@@ -1,6 +1,6 @@
 //! Orders: placing one (the hot path, plain hyper), and asking what became of one.
 
-use super::problem::Problem;
+use super::problem::{self, Problem};
 use super::wire::{OrderView, PlaceOrder, time};
 use super::{App, Settings};
 use crate::domain::ids::{Gid, IdempotencyKey, SaleName};
@@ -11,7 +11,7 @@ use crate::sale::waiters::Ended;
 use crate::sale::{Part, Refusal};
 use crate::store::orders::{Address, status_of};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
@@ -50,12 +50,15 @@ async fn try_place(app: &App, sale: &str, request: Request<Incoming>) -> Result<
     let body = read_body(request.into_body(), &app.settings).await?;
     let order = parse(&body)?.into_order(key, traceparent)?;
     drop(body); // a part of the connection's read buffer, which can be used again
+    let home = open.home(&order.buyer);
+    if let Some(refusal) = home.admission.known_refusal(&order).await {
+        return Ok(refused(&open, refusal));
+    }
     // Written before the order goes its way: cheaper than keeping a copy of its items.
     let items = serde_json::to_string(&order.items).expect("items are plain data");
-    let home = open.home(&order.buyer);
     let asked = home.admission.ask(order, !wait.is_zero()).await?;
     match asked.answer {
-        Answer::Refused(refusal) => Err(refused(&open, refusal)),
+        Answer::Refused(refusal) => Ok(refused(&open, refusal)),
         Answer::Admitted { address, replayed } => {
             let gid = home.part.gid(address);
             let ended = if wait.is_zero() { None } else { wait_for_end(app, &home.part, &gid, asked, wait).await? };
@@ -65,14 +68,16 @@ async fn try_place(app: &App, sale: &str, request: Request<Incoming>) -> Result<
 }
 
 /// A refusal, with what this sale knows about when to come back.
-fn refused(open: &Open, refusal: Refusal) -> Problem {
-    let problem = Problem::from(refusal);
+fn refused(open: &Open, refusal: Refusal) -> Response<Full<Bytes>> {
+    let mut response = problem::refusal_response(refusal);
     if refusal != Refusal::NotOpen {
-        return problem;
+        return response;
     }
     let opens_ms = open.sale.stored.load().settings.window.opens_ms.unwrap_or_default();
     let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
-    problem.retry_after(opens_ms.saturating_sub(now_ms).div_ceil(1000).max(1))
+    let wait_s = opens_ms.saturating_sub(now_ms).div_ceil(1000).max(1);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait_s));
+    response
 }
 
 fn answer(gid: &Gid, items: &str, replayed: bool, ended: Option<Ended>) -> Result<Response<Full<Bytes>>, Problem> {

@@ -9,6 +9,7 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http_body_util::Full;
 use serde::Serialize;
+use std::sync::LazyLock;
 
 /// A problem, before it is written. `detail` says what happened, what state things are in, and what to do.
 #[derive(Debug, Clone)]
@@ -86,7 +87,11 @@ impl Problem {
 
     /// For the hot path, which speaks hyper.
     pub fn response(&self) -> http::Response<Full<Bytes>> {
-        let mut response = http::Response::new(Full::new(Bytes::from(self.body())));
+        self.response_with(Bytes::from(self.body()))
+    }
+
+    fn response_with(&self, body: Bytes) -> http::Response<Full<Bytes>> {
+        let mut response = http::Response::new(Full::new(body));
         *response.status_mut() = self.status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_s {
@@ -94,6 +99,20 @@ impl Problem {
         }
         response
     }
+}
+
+/// The answer to most requests of a flash sale: after the last unit it must cost as little as can be, so its body is
+/// written once.
+pub fn refusal_response(refusal: Refusal) -> http::Response<Full<Bytes>> {
+    static WRITTEN: LazyLock<[(Problem, Bytes); Refusal::ALL.len()]> = LazyLock::new(|| {
+        Refusal::ALL.map(|refusal| {
+            let problem = Problem::from(refusal);
+            let body = Bytes::from(problem.body());
+            (problem, body)
+        })
+    });
+    let (problem, body) = &WRITTEN[refusal as usize];
+    problem.response_with(body.clone())
 }
 
 impl IntoResponse for Problem {

@@ -1,12 +1,13 @@
 //! Redis: the one place where state lives. Everything that spells a key, names a script or reads a reply is in here.
 //!
 //! [`keys`] spells the keys; [`scripts`] holds `lua/`; [`redis`] keeps the connections and watches over the server's
-//! identity; [`orders`], [`notices`] and [`sales`] are the scripts as typed functions; [`frame`] is the form of an order inside a
+//! identity; [`orders`], [`notices`] and [`sales`] are the scripts as typed functions; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
 //! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
 
 pub mod embedded;
 pub mod frame;
 pub mod keys;
+pub mod known;
 pub mod kv;
 pub mod notices;
 pub mod orders;

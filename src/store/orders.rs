@@ -5,7 +5,7 @@ use super::keys::Keys;
 use super::promise::Wait;
 use super::redis::Redis;
 use super::{Error, scripts};
-use crate::domain::ids::{EntryId, Sku};
+use crate::domain::ids::{EntryId, IdempotencyKey, Sku};
 use crate::domain::order::{Order, Status};
 use redis::Value;
 use redis::aio::ConnectionManager;
@@ -65,13 +65,22 @@ pub struct Prepared {
     body_digest: [u8; 8],
 }
 
+/// What an idempotency key is kept as: 96 bits of its SHA-256.
+pub type KeyDigest = [u8; 12];
+
+pub fn key_digest(key: &IdempotencyKey) -> KeyDigest {
+    let mut digest = [0; 12];
+    digest.copy_from_slice(&Sha256::digest(key.as_str().as_bytes())[..12]);
+    digest
+}
+
 impl Prepared {
     pub fn new(order: Order) -> Self {
         let mut frame = Vec::with_capacity(96 + order.payload.as_ref().map_or(0, |payload| payload.get().len()));
         frame::encode(&order, &mut frame);
         let (mut key_digest, mut body_digest) = (Vec::new(), [0; 8]);
         if let Some(key) = &order.key {
-            key_digest.extend_from_slice(&Sha256::digest(key.as_str().as_bytes())[..12]);
+            key_digest.extend_from_slice(&self::key_digest(key));
             // The trace context may differ between two tries of one request; all else may not.
             let mut hash = Sha256::new();
             hash.update(order.buyer.as_str().as_bytes());

@@ -148,7 +148,7 @@ impl Redis {
 
     /// Replaces the settings if they still are of `version`.
     pub async fn update_sale(&self, keys: &Keys, version: u64, settings: &Settings) -> Result<Updated, Error> {
-        let mut command = scripts::sale_update.call(&[&keys.sale]);
+        let mut command = scripts::sale_update.call(&[&keys.sale, &keys.stock]);
         command.arg(version);
         settings_args(&mut command, settings);
         match word(self.run(&mut self.lane(), &command).await?, "sale_update")?.as_str() {
@@ -190,7 +190,7 @@ impl Redis {
             redis::cmd("HGETALL").arg(&keys.stock).query_async(&mut self.pooled().await?).await?;
         let mut stock: BTreeMap<String, Counters> = BTreeMap::new();
         for (field, units) in fields {
-            let Some((sku, counter)) = field.rsplit_once(':') else { continue };
+            let Some((sku, counter)) = field.rsplit_once(':').filter(|(sku, _)| !sku.is_empty()) else { continue };
             // A negative counter is a bug that must be seen, not a panic: shown as 0 it makes the difference differ.
             let units = u64::try_from(units).unwrap_or_default();
             let counters = stock.entry(sku.to_owned()).or_default();

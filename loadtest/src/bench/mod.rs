@@ -6,6 +6,7 @@
 mod figures;
 mod lab;
 mod load;
+mod refusals;
 mod summary;
 mod transactions;
 
@@ -158,6 +159,8 @@ impl Bench {
                     let bulk_per_s = bulk.map_or(SUSTAINED_GUESS * self.floor_per_s(), |figure| figure.value);
                     figures.extend(figures::sustained(self, bulk_per_s).await?);
                 }
+                Part::Refusals { keyed } => figures.extend(refusals::after_sell_out(self, keyed).await?),
+                Part::NextWin => figures.push(refusals::next_win(self).await?),
                 Part::TransRate(kind) => figures.push(transactions::rate(self, kind).await?),
                 Part::TransRedis(kind) => figures.extend(transactions::redis(self, kind).await?),
                 Part::TransBytes => figures.push(transactions::bytes(self).await?),
@@ -186,6 +189,8 @@ enum Part {
     RedisMicros(usize),
     RedisBytes,
     Sustained,
+    Refusals { keyed: bool },
+    NextWin,
     TransRate(Kind),
     TransRedis(Kind),
     TransBytes,
@@ -193,7 +198,7 @@ enum Part {
 }
 
 /// In this order: the sustained run takes its pace from the delivered bulk rate.
-const PARTS: [Part; 17] = [
+const PARTS: [Part; 20] = [
     Part::Admitted(Class::Memory),
     Part::Admitted(Class::Fsync),
     Part::Delivered(Class::Memory, Mode::Single),
@@ -204,6 +209,9 @@ const PARTS: [Part; 17] = [
     Part::RedisMicros(256),
     Part::RedisBytes,
     Part::Sustained,
+    Part::Refusals { keyed: false },
+    Part::Refusals { keyed: true },
+    Part::NextWin,
     Part::TransRate(Kind::EmptySaga),
     Part::TransRate(Kind::Message),
     Part::TransRate(Kind::Saga),
@@ -223,6 +231,9 @@ impl Part {
             Part::RedisMicros(clients) => format!("redis_time_per_order_{clients}_clients"),
             Part::RedisBytes => "redis_bytes_per_order_in_flight_beyond_payload".into(),
             Part::Sustained => "sustained".into(),
+            Part::Refusals { keyed: false } => "refusals_after_sell_out".into(),
+            Part::Refusals { keyed: true } => "refusals_after_sell_out_keyed".into(),
+            Part::NextWin => "restock_to_next_win".into(),
             Part::TransRate(kind) => format!("transactions_{}", kind.name()),
             Part::TransRedis(kind) => format!("transactions_redis_{}", kind.name()),
             Part::TransBytes => "transactions_redis_bytes".into(),

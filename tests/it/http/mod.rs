@@ -4,6 +4,7 @@
 mod buyers;
 mod endpoint;
 mod hostile;
+mod memory;
 mod operators;
 
 use crate::support::app::{App, AppOptions, Reply};
@@ -22,7 +23,7 @@ struct Stage {
     app: App,
     shop: Shop,
     options: AppOptions,
-    _redis: Arc<Redis>,
+    redis: Arc<Redis>,
     _records: tempfile::TempDir,
 }
 
@@ -32,7 +33,15 @@ impl Stage {
     }
 
     async fn with(change: impl FnOnce(AppOptions) -> AppOptions) -> Self {
-        let redis = shared::redis(RedisVersion::V8).await;
+        Self::on(shared::redis(RedisVersion::V8).await, change).await
+    }
+
+    /// For stories that count what Redis does.
+    async fn on_own_redis() -> Self {
+        Self::on(Arc::new(Redis::start(RedisVersion::V8, &["--appendonly", "no"]).await), |options| options).await
+    }
+
+    async fn on(redis: Arc<Redis>, change: impl FnOnce(AppOptions) -> AppOptions) -> Self {
         let records = tempfile::tempdir().unwrap();
         let options = AppOptions::default()
             .redis(&redis.url())
@@ -42,13 +51,7 @@ impl Stage {
             .setting("delivery.retry_max_ms", 100)
             .setting("delivery.ongoing_ms", 20);
         let options = change(options);
-        Self {
-            app: App::start(options.clone()).await,
-            shop: Shop::start().await,
-            options,
-            _redis: redis,
-            _records: records,
-        }
+        Self { app: App::start(options.clone()).await, shop: Shop::start().await, options, redis, _records: records }
     }
 
     /// Another node of the same shop: the same Redis, the same records.
