@@ -5,7 +5,7 @@ use super::certificates::make_certificates;
 use super::process::{Process, free_port};
 use super::servers::{PASSWORD, program};
 use rushline::registry::etcd::{Client, Keys, Tls};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub struct Etcd {
