@@ -4,12 +4,12 @@
 //! scripts' own time, all they call included), per order. That figure is steady on a noisy machine.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use redis::aio::ConnectionManager;
 use rushline::domain::ids::{Buyer, IdempotencyKey, SaleName, Sku};
 use rushline::domain::order::{Item, Order};
 use rushline::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window};
 use rushline::store::embedded::Embedded;
 use rushline::store::keys::Keys;
+use rushline::store::lane::Lane;
 use rushline::store::orders::{Decision, Finish, Prepared, Sums};
 use rushline::store::promise::Wait;
 use rushline::store::redis::{self as store, Redis};
@@ -27,7 +27,7 @@ const PAYLOAD: &str =
 struct Shop {
     redis: Arc<Redis>,
     keys: Keys,
-    lane: ConnectionManager,
+    lane: Lane,
     next: AtomicU64,
 }
 
@@ -39,6 +39,7 @@ impl Shop {
             connections: 1,
             timeout: Duration::from_secs(10),
             rewrite_after_load: false,
+            tls: Default::default(),
         };
         let redis = Redis::connect(settings).await.expect("a private Redis was just started");
         let sale = SaleName::parse("bench").unwrap();

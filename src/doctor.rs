@@ -4,8 +4,9 @@ use crate::config::Config;
 use crate::domain::sale::Durability;
 use crate::reconciler::sink::Sink;
 use crate::registry::Registry;
+use crate::serve;
 use crate::store::promise::{Promise, Wait};
-use crate::store::redis::read_promise;
+use crate::store::redis::Redis;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -46,9 +47,15 @@ pub async fn examine(config: &Config) -> Vec<Check> {
     let mut checks = Vec::new();
     match &config.redis.url {
         None => checks.push(private_redis(config).await),
-        Some(url) => match ask(url.expose()).await {
-            Ok(promise) => {
-                checks.push(Check::new("Redis", Health::Good, format!("{} at {url}", promise.version)));
+        Some(url) => match ask(config, url.expose()).await {
+            Ok((promise, servers)) => {
+                let found = match servers {
+                    1 => format!("{} at {url}", promise.version),
+                    _ => {
+                        format!("{} at {url}, {servers} primaries; what follows holds for the weakest", promise.version)
+                    }
+                };
+                checks.push(Check::new("Redis", Health::Good, found));
                 checks.extend(promises(&promise));
             }
             Err(error) => checks.push(
@@ -78,13 +85,10 @@ async fn registry(config: &Config) -> Option<Check> {
     }
 }
 
-async fn ask(url: &str) -> anyhow::Result<Promise> {
-    let asking = async {
-        let client = redis::Client::open(url)?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
-        anyhow::Ok(read_promise(&mut connection).await?)
-    };
-    tokio::time::timeout(CONNECT_MAX, asking).await.map_err(|_| anyhow::anyhow!("no answer within {CONNECT_MAX:?}"))?
+async fn ask(config: &Config, url: &str) -> anyhow::Result<(Promise, usize)> {
+    let settings = serve::redis_settings(config, url.to_owned());
+    let found = tokio::time::timeout(CONNECT_MAX, Redis::examine(&settings)).await;
+    Ok(found.map_err(|_| anyhow::anyhow!("no answer within {CONNECT_MAX:?}"))??)
 }
 
 async fn private_redis(config: &Config) -> Check {

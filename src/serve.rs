@@ -12,6 +12,7 @@ use crate::sale::Limits;
 use crate::sale::node::Node;
 use crate::server::{self, App, Doors, Port};
 use crate::store::embedded::{self, Embedded};
+use crate::store::place::Tls;
 use crate::store::redis::{Redis, Settings};
 use crate::telemetry;
 use std::sync::Arc;
@@ -194,19 +195,28 @@ pub async fn connect(config: &Config, embedded: Option<&Embedded>) -> anyhow::Re
         (None, None) => anyhow::bail!("no Redis"),
     };
     let shown = config.redis.url.as_ref().map_or_else(|| url.clone(), ToString::to_string);
-    let settings = Settings {
-        url,
-        prefix: config.redis.prefix.clone(),
-        connections: config.redis.connections,
-        timeout: config.redis.timeout,
-        rewrite_after_load: config.redis.rewrite_after_load == RewriteAfterLoad::Auto,
-    };
-    Redis::connect(settings).await.map_err(|error| {
+    Redis::connect(redis_settings(config, url)).await.map_err(|error| {
         Fault::unreachable(format!("cannot use Redis at {shown}"))
             .because(error)
             .hint("rushline doctor   says more")
             .into()
     })
+}
+
+/// What the configuration says about a Redis at `url`.
+pub fn redis_settings(config: &Config, url: String) -> Settings {
+    Settings {
+        url,
+        tls: Tls {
+            ca_file: config.redis.ca_file.clone(),
+            cert_file: config.redis.cert_file.clone(),
+            key_file: config.redis.key_file.clone(),
+        },
+        prefix: config.redis.prefix.clone(),
+        connections: config.redis.connections,
+        timeout: config.redis.timeout,
+        rewrite_after_load: config.redis.rewrite_after_load == RewriteAfterLoad::Auto,
+    }
 }
 
 fn limits(config: &Config) -> Limits {

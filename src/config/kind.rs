@@ -259,8 +259,10 @@ impl Kind<Option<SecretUrl>> for OptionalUrl {
         if rest.is_empty() || rest == "//" {
             return Err(bad("is a URL without an address"));
         }
-        // sqlite: takes a bare path, and MongoDB's list of hosts is no URL to the standard; their drivers read those.
-        let standard = !scheme.starts_with("sqlite") && !scheme.starts_with("mongodb") && !scheme.ends_with("unix");
+        // sqlite: takes a bare path, and a list of hosts is no URL to the standard; whoever connects reads those.
+        let several_hosts =
+            scheme.starts_with("mongodb") || scheme.ends_with("+sentinel") || scheme.ends_with("+cluster");
+        let standard = !scheme.starts_with("sqlite") && !several_hosts && !scheme.ends_with("unix");
         if standard {
             let parsed = url::Url::parse(text).map_err(|error| bad(&format!("is no URL: {error}")))?;
             if parsed.host_str().is_none_or(str::is_empty) {

@@ -45,11 +45,27 @@ settings! {
 
     /// The Redis that holds stock and orders in flight.
     redis: Redis {
-        /// Which Redis: redis://, rediss:// or unix://. Without it a private redis-server child is started.
+        /// Which Redis: redis://, rediss:// (TLS) or unix://; redis+sentinel://HOST,HOST/NAME or redis+cluster://HOST,HOST,
+        /// with rediss+ for TLS. Without it a private redis-server child is started.
         url: Option<SecretUrl>, "redis.url", OptionalUrl {
-            schemes: &["redis", "rediss", "unix", "redis+unix"],
+            schemes: &[
+                "redis", "rediss", "unix", "redis+unix", "redis+sentinel", "rediss+sentinel", "redis+cluster",
+                "rediss+cluster",
+            ],
             example: "redis://user:password@127.0.0.1:6379/0",
             unset: "a private redis-server child",
+        };
+        /// Who signed the certificates of a Redis with TLS, a PEM file.
+        ca_file: Option<PathBuf>, "redis.ca_file", Optional {
+            kind: Path(""), unset: "whom the system trusts", example: "/etc/rushline/redis-ca.pem",
+        };
+        /// This server's own certificate for a Redis that asks for one, a PEM file.
+        cert_file: Option<PathBuf>, "redis.cert_file", Optional {
+            kind: Path(""), unset: "none", example: "/etc/rushline/redis-client.pem",
+        };
+        /// The key of that certificate, a PEM file.
+        key_file: Option<PathBuf>, "redis.key_file", Optional {
+            kind: Path(""), unset: "none", example: "/etc/rushline/redis-client.key",
         };
         /// The program to start when there is no URL: a name looked up in PATH, or a path.
         program: String, "redis.program", Text { default: "redis-server", bytes_max: 4_096 };

@@ -15,11 +15,11 @@ use crate::domain::sale::Durability;
 use crate::domain::trans::{Global, Remembered};
 use crate::driver::Driver;
 use crate::store;
+use crate::store::lane::Lane;
 use crate::store::orders::wait_until_durable;
 use crate::store::promise::Wait;
 use crate::store::trans_drain::{Queue, Waiting};
 use metrics::{counter, gauge, histogram};
-use redis::aio::ConnectionManager;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub struct Drain {
 struct Work {
     drain: Drain,
     /// For leases, and what waits for durability: WAITAOF blocks its connection.
-    lane: ConnectionManager,
+    lane: Lane,
     /// Partitions whose lease is held.
     leased: BTreeSet<u16>,
     /// Refused rows: when they are tried again.

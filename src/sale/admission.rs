@@ -10,11 +10,11 @@ use super::{Entry, Job, Part, Refusal};
 use crate::crash;
 use crate::domain::order::Order;
 use crate::domain::sale::Durability;
+use crate::store::lane::Lane;
 use crate::store::orders::{Address, BATCH_SKUS_MAX, Decision, Prepared};
 use crate::store::redis::Redis;
 use crate::store::{self, promise::Wait};
 use metrics::{counter, histogram};
-use redis::aio::ConnectionManager;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
@@ -118,9 +118,9 @@ struct Batcher {
     redis: Arc<Redis>,
     node: Arc<str>,
     delivery: Delivery,
-    lane: ConnectionManager,
+    lane: Lane,
     /// WAIT and WAITAOF block their connection and count only its own writes, so they get one to themselves.
-    waiting_lane: OnceCell<ConnectionManager>,
+    waiting_lane: OnceCell<Lane>,
 }
 
 impl Batcher {
@@ -168,14 +168,14 @@ impl Batcher {
     /// What to wait for before answering; an error if Redis no longer promises what the sale was created with, or is
     /// away: then nobody is kept waiting for one time-out after the other.
     fn wait(&self) -> Result<Wait, store::Error> {
-        if !self.redis.usable() {
+        if !self.redis.usable_at(&self.sale.keys.sale) {
             return Err(store::Error::Refused {
                 code: "AWAY".into(),
                 message: "Redis does not answer at present".into(),
             });
         }
         let class = self.sale.stored.load().settings.durability;
-        match self.redis.promise().wait_for(class) {
+        match self.redis.promise_at(&self.sale.keys.sale).wait_for(class) {
             Ok(wait) => Ok(wait),
             // A replica that is away for a moment may be back before WAIT gives up.
             Err(_) if matches!(class, Durability::Replica(_)) => match class {
@@ -186,7 +186,7 @@ impl Batcher {
         }
     }
 
-    async fn decide(&self, mut lane: ConnectionManager, requests: Vec<Prepared>, callers: Vec<Caller>, wait: Wait) {
+    async fn decide(&self, mut lane: Lane, requests: Vec<Prepared>, callers: Vec<Caller>, wait: Wait) {
         let started = tokio::time::Instant::now();
         let sale = &self.sale;
         crash::point("admit.before_script");

@@ -11,10 +11,10 @@ use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::Status;
 use crate::domain::retry::backoff;
+use crate::store::lane::Lane;
 use crate::store::orders::{Address, Detail, Finish, Sums, status_of};
 use crate::store::redis::Redis;
 use metrics::counter;
-use redis::aio::ConnectionManager;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::num::NonZeroU32;
@@ -95,7 +95,7 @@ pub struct Keeper {
     redis: Arc<Redis>,
     node: Arc<str>,
     delivery: Delivery,
-    lane: ConnectionManager,
+    lane: Lane,
     held: HashMap<EntryId, Held>,
     /// Entries with unwritten ends, and when to write them at the latest; an entry may stand here twice.
     dirty: BinaryHeap<Reverse<(Instant, EntryId)>>,

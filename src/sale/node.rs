@@ -8,9 +8,9 @@ use super::{Limits, Part, Refused, Sale};
 use crate::domain::ids::{Buyer, SaleName};
 use crate::store;
 use crate::store::keys::Keys;
+use crate::store::lane::Lane;
 use crate::store::redis::Redis;
 use arc_swap::ArcSwap;
-use redis::aio::ConnectionManager;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -63,7 +63,7 @@ pub struct Node {
     opening: Mutex<()>,
     outdated: Arc<Notify>,
     /// The connection that waits for durability outside admission.
-    pub(super) fence: OnceCell<ConnectionManager>,
+    pub(super) fence: OnceCell<Lane>,
 }
 
 impl Node {

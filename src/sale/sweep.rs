@@ -82,7 +82,7 @@ impl Node {
     /// and before a finished order goes to the records: a record must not outlive the end that it tells of.
     pub(crate) async fn confirm_durable(&self, part: &Part) -> Result<(), store::Error> {
         let class = part.stored.load().settings.durability;
-        let wait = self.redis.promise().confirms(class).map_err(store::Error::NotDurable)?;
+        let wait = self.redis.promise_at(&part.keys.sale).confirms(class).map_err(store::Error::NotDurable)?;
         if wait == Wait::Nothing {
             return Ok(());
         }

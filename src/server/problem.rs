@@ -150,7 +150,7 @@ impl From<store::Error> for Problem {
                 ),
             ),
             store::Error::NoSale => Self::new(StatusCode::NOT_FOUND, "unknown_sale", "there is no such sale"),
-            store::Error::Unexpected { .. } => {
+            store::Error::Unexpected { .. } | store::Error::Url(_) => {
                 tracing::error!(%error, "a bug, or a foreign hand in our keys");
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,

@@ -44,11 +44,6 @@ pub fn sales(prefix: &str) -> String {
     format!("{prefix}sales")
 }
 
-/// The run of Redis (its run_id) whose append-only file was rewritten after loading.
-pub fn verified_run(prefix: &str) -> String {
-    format!("{prefix}verified_run")
-}
-
 /// Over how many slots global transactions are spread. Part of the keys: it never changes for a prefix.
 pub const TRANS_PARTITIONS: u16 = 16;
 

@@ -2,11 +2,11 @@
 
 use super::Error;
 use super::keys::Keys;
+use super::lane::Lane;
 use super::orders::KeyDigest;
 use super::redis::Redis;
 use crate::domain::ids::Sku;
 use redis::Value;
-use redis::aio::ConnectionManager;
 
 /// Field of the stock hash that mirrors the version of the sale's settings, so that one command reads both. No SKU has an
 /// empty name.
@@ -51,12 +51,7 @@ impl Redis {
     }
 
     /// For each key whether a request with it was admitted.
-    pub async fn keys_won(
-        &self,
-        lane: &mut ConnectionManager,
-        keys: &Keys,
-        digests: &[KeyDigest],
-    ) -> Result<Vec<bool>, Error> {
+    pub async fn keys_won(&self, lane: &mut Lane, keys: &Keys, digests: &[KeyDigest]) -> Result<Vec<bool>, Error> {
         let mut command = redis::cmd("HMGET");
         command.arg(&keys.requests);
         for digest in digests {

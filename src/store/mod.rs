@@ -1,7 +1,9 @@
 //! Redis: the one place where state lives. Everything that spells a key, names a script or reads a reply is in here.
 //!
-//! [`keys`] spells the keys; [`scripts`] holds `lua/`; [`redis`] keeps the connections and watches over the server's
-//! identity; [`orders`], [`notices`] and [`sales`] are the scripts as typed functions; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
+//! [`keys`] spells the keys; [`scripts`] holds `lua/`; [`redis`] is the whole of it, be it one server or many: [`place`]
+//! reads the URL, `topology` knows which server has what, [`server`] keeps the connections to one and watches over its
+//! identity, [`lane`] is a connection as all others use it; [`orders`], [`notices`] and [`sales`] are the scripts as typed
+//! functions; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
 //! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
 
 pub mod embedded;
@@ -9,12 +11,16 @@ pub mod frame;
 pub mod keys;
 pub mod known;
 pub mod kv;
+pub mod lane;
 pub mod notices;
 pub mod orders;
+pub mod place;
 pub mod promise;
 pub mod redis;
 pub mod sales;
 pub mod scripts;
+pub mod server;
+mod topology;
 pub mod trans;
 pub mod trans_drain;
 pub mod trans_form;
@@ -35,6 +41,9 @@ pub enum Error {
     NotDurable(String),
     #[error("there is no such sale")]
     NoSale,
+    /// The setting `redis.url`, or a file that goes with it, cannot be used. Never shows the URL: it holds a password.
+    #[error("the URL {0}")]
+    Url(String),
     /// lua/ and store/ disagree, or somebody else wrote into our keys: never the caller's doing.
     #[error("`{what}` answered what no one expects: {reply}")]
     Unexpected { what: &'static str, reply: String },
@@ -47,16 +56,10 @@ impl From<::redis::RedisError> for Error {
             // Law L10: these answers say that the command was not executed.
             Some(
                 code @ ("OOM" | "MISCONF" | "LOADING" | "READONLY" | "NOREPLICAS" | "NOSCRIPT" | "BUSY" | "TRYAGAIN"
-                | "CLUSTERDOWN" | "MASTERDOWN" | "NOPERM" | "NOAUTH" | "WRONGPASS"),
+                | "CLUSTERDOWN" | "MOVED" | "ASK" | "MASTERDOWN" | "NOPERM" | "NOAUTH" | "WRONGPASS"),
             ) => Error::Refused { code: code.into(), message: error.detail().unwrap_or_default().into() },
             Some(_) => Error::Unexpected { what: "Redis", reply: error.to_string() },
             None => Error::NoAnswer(error.to_string()),
         }
-    }
-}
-
-impl From<deadpool_redis::PoolError> for Error {
-    fn from(error: deadpool_redis::PoolError) -> Self {
-        Error::NoAnswer(error.to_string())
     }
 }

@@ -2,13 +2,13 @@
 
 use super::frame::{self, Frame};
 use super::keys::Keys;
+use super::lane::Lane;
 use super::promise::Wait;
 use super::redis::Redis;
 use super::{Error, scripts};
 use crate::domain::ids::{EntryId, IdempotencyKey, Sku};
 use crate::domain::order::{Order, Status};
 use redis::Value;
-use redis::aio::ConnectionManager;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -170,7 +170,7 @@ impl Redis {
     /// [`Error::NoAnswer`]: unknown if it happened. [`Error::NotDurable`]: it happened, but must not be told of.
     pub async fn admit(
         &self,
-        lane: &mut ConnectionManager,
+        lane: &mut Lane,
         keys: &Keys,
         node: &str,
         batch: &[Prepared],
@@ -226,7 +226,7 @@ impl Redis {
     /// otherwise in Redis than expected (an empty text: the entry is gone).
     pub async fn finish(
         &self,
-        lane: &mut ConnectionManager,
+        lane: &mut Lane,
         keys: &Keys,
         entries: &[Finish],
         sums: &Sums,
@@ -278,7 +278,7 @@ impl Redis {
     /// Notes that orders will be tried again after a delay from now.
     pub async fn note_retries(
         &self,
-        lane: &mut ConnectionManager,
+        lane: &mut Lane,
         keys: &Keys,
         retries: &[(Address, Duration, Detail)],
     ) -> Result<(), Error> {
@@ -295,7 +295,7 @@ impl Redis {
     /// Keeps the lease of entries; answers those that another node has taken over.
     pub async fn renew(
         &self,
-        lane: &mut ConnectionManager,
+        lane: &mut Lane,
         keys: &Keys,
         node: &str,
         entries: &[EntryId],
@@ -313,7 +313,7 @@ impl Redis {
     /// Lets other nodes take these entries over at once: their leases look as old as `lease`.
     pub async fn hand_over(
         &self,
-        lane: &mut ConnectionManager,
+        lane: &mut Lane,
         keys: &Keys,
         node: &str,
         entries: &[EntryId],
@@ -422,7 +422,7 @@ impl Redis {
 }
 
 /// Holds the caller back until the class is met on this connection's writes.
-pub async fn wait_until_durable(lane: &mut ConnectionManager, wait: Wait, patience: Duration) -> Result<(), Error> {
+pub async fn wait_until_durable(lane: &mut Lane, wait: Wait, patience: Duration) -> Result<(), Error> {
     let patience_ms = patience.as_millis() as u64;
     match wait {
         Wait::Nothing => Ok(()),

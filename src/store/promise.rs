@@ -9,6 +9,8 @@ pub struct Promise {
     pub version: String,
     pub run_id: String,
     pub aof_on: bool,
+    /// The append-only file was written anew since this run began: what it loaded, cut or not, is behind it.
+    pub aof_rewritten: bool,
     /// `always`, `everysec` or `no`.
     pub fsync: Option<String>,
     /// `noeviction` is the only one that never loses a key.
@@ -43,11 +45,38 @@ impl Promise {
             version: field("redis_version"),
             run_id: field("run_id"),
             aof_on: field("aof_enabled") == "1",
+            aof_rewritten: field("aof_rewrites").parse::<u64>().is_ok_and(|rewrites| rewrites > 0)
+                && field("aof_rewrite_in_progress") == "0"
+                && field("aof_last_bgrewrite_status") == "ok",
             fsync: config.get("appendfsync").cloned(),
             eviction: Some(field("maxmemory_policy")).filter(|policy| !policy.is_empty()),
             maxmemory: field("maxmemory").parse().unwrap_or_default(),
             aof_load_truncated: config.get("aof-load-truncated").map(|value| value == "yes"),
             replicas: field("connected_slaves").parse().unwrap_or_default(),
+        }
+    }
+
+    /// What two servers promise together.
+    pub fn weaker(self, other: Self) -> Self {
+        let first_is_older = self.version_number() <= other.version_number();
+        Self {
+            version: if first_is_older { self.version } else { other.version },
+            run_id: if self.run_id <= other.run_id { self.run_id } else { other.run_id },
+            aof_on: self.aof_on && other.aof_on,
+            aof_rewritten: self.aof_rewritten && other.aof_rewritten,
+            fsync: if self.fsync.as_deref() == Some("always") { other.fsync } else { self.fsync },
+            eviction: if self.eviction.as_deref() == Some("noeviction") { other.eviction } else { self.eviction },
+            // The one that is full first: 0 is without a limit.
+            maxmemory: match (self.maxmemory, other.maxmemory) {
+                (0, some) | (some, 0) => some,
+                (one, other) => one.min(other),
+            },
+            aof_load_truncated: if self.aof_load_truncated == Some(false) {
+                other.aof_load_truncated
+            } else {
+                self.aof_load_truncated
+            },
+            replicas: self.replicas.min(other.replicas),
         }
     }
 

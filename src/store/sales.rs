@@ -1,13 +1,13 @@
 //! Sales in Redis: creating, reading, changing, restocking.
 
 use super::keys::{self, Keys};
+use super::lane::Lane;
 use super::redis::Redis;
 use super::{Error, scripts};
 use crate::domain::ids::{SaleName, Sku};
 use crate::domain::sale::{NewSale, SaleStatus, Settings, UNITS_MAX};
 use crate::domain::stock::Stock;
 use redis::Value;
-use redis::aio::ConnectionManager;
 use std::collections::{BTreeMap, HashMap};
 
 /// "Never closes", as the scripts compare it: the largest integer that Lua holds exactly.
@@ -115,7 +115,7 @@ impl Redis {
     /// The names of all sales, sorted.
     pub async fn sale_names(&self) -> Result<Vec<SaleName>, Error> {
         let names: Vec<String> =
-            redis::cmd("SMEMBERS").arg(keys::sales(self.prefix())).query_async(&mut self.pooled().await?).await?;
+            redis::cmd("SMEMBERS").arg(keys::sales(self.prefix())).query_async(&mut self.aside()).await?;
         let mut names: Vec<SaleName> = names.into_iter().filter_map(|name| SaleName::parse(name).ok()).collect();
         names.sort();
         Ok(names)
@@ -125,7 +125,7 @@ impl Redis {
         let fields: (Option<String>, Option<u64>, Option<u64>) = redis::cmd("HMGET")
             .arg(&keys.sale)
             .arg(&["settings", "version", "created_ms"])
-            .query_async(&mut self.pooled().await?)
+            .query_async(&mut self.aside())
             .await?;
         let (Some(settings), Some(version), Some(created_ms)) = fields else { return Ok(None) };
         let settings = serde_json::from_str(&settings)
@@ -187,7 +187,7 @@ impl Redis {
     /// Every SKU's counters, by name. One HGETALL, so all counters are of one moment.
     pub async fn stock(&self, keys: &Keys) -> Result<BTreeMap<String, Counters>, Error> {
         let fields: HashMap<String, i64> =
-            redis::cmd("HGETALL").arg(&keys.stock).query_async(&mut self.pooled().await?).await?;
+            redis::cmd("HGETALL").arg(&keys.stock).query_async(&mut self.aside()).await?;
         let mut stock: BTreeMap<String, Counters> = BTreeMap::new();
         for (field, units) in fields {
             let Some((sku, counter)) = field.rsplit_once(':').filter(|(sku, _)| !sku.is_empty()) else { continue };
@@ -208,7 +208,7 @@ impl Redis {
 
     /// Refusals by reason, all nodes together.
     pub async fn refused(&self, keys: &Keys) -> Result<BTreeMap<String, u64>, Error> {
-        Ok(redis::cmd("HGETALL").arg(&keys.refused).query_async(&mut self.pooled().await?).await?)
+        Ok(redis::cmd("HGETALL").arg(&keys.refused).query_async(&mut self.aside()).await?)
     }
 
     /// Adds to the refusals: sums of many requests at a time, so that a refused request itself writes nothing.
@@ -221,7 +221,7 @@ impl Redis {
     }
 
     /// Writes on this very connection: WAIT and WAITAOF count no others, and all earlier ones come before it.
-    pub async fn touch_sale(&self, lane: &mut ConnectionManager, keys: &Keys) -> Result<(), Error> {
+    pub async fn touch_sale(&self, lane: &mut Lane, keys: &Keys) -> Result<(), Error> {
         self.run(lane, &scripts::sale_touch.call(&[&keys.sale])).await?;
         Ok(())
     }
@@ -237,7 +237,7 @@ impl Redis {
             .arg(&keys.finished)
             .cmd("ZCARD")
             .arg(&keys.retry)
-            .query_async(&mut self.pooled().await?)
+            .query_async(&mut self.aside())
             .await?;
         let undelivered_entries = match &pending {
             Value::Array(parts) => {

@@ -4,12 +4,12 @@
 //! In a drained record's place stays its **word**, with a time to live: version, status, type and a digest of the
 //! steps, which is all that a later call on the same gid asks for ([`Remembered`]). It is the one thing here that expires.
 
+use super::lane::Lane;
 use super::redis::Redis;
 use super::trans_form::{self, Loaded};
 use super::{Error, keys, scripts};
 use crate::domain::trans::{GlobalStatus, Remembered, TransGid, TransType};
 use redis::Value;
-use redis::aio::ConnectionManager;
 use std::time::Duration;
 
 /// Statuses whose indexes are the queue.
@@ -124,7 +124,7 @@ impl Redis {
     /// On `lane`, because it is also what makes WAITAOF on that very connection cover all that came before.
     pub async fn lease_drain(
         &self,
-        lane: &mut ConnectionManager,
+        lane: &mut Lane,
         partition: u16,
         node: &str,
         lease: Duration,

@@ -344,6 +344,7 @@ fn model_and_scripts_agree(version: RedisVersion) {
         connections: 1,
         timeout: Duration::from_secs(5),
         rewrite_after_load: false,
+        tls: Default::default(),
     };
     let redis = runtime.block_on(Redis::connect(settings)).unwrap();
     let writer = runtime.block_on(async { Writer::start(redis.clone()) });

@@ -1,10 +1,11 @@
 //! A real etcd of one member, or a member of several; as it comes, with an account, or with certificates.
 
 use super::app::Http;
+use super::certificates::make_certificates;
 use super::process::{Process, free_port};
 use super::servers::{PASSWORD, program};
 use rushline::registry::etcd::{Client, Keys, Tls};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub struct Etcd {
@@ -29,7 +30,7 @@ impl Etcd {
     /// and `client.key`.
     pub async fn start_with_tls() -> Self {
         let mut server = Self { tls: true, ..Self::at_rest() };
-        server.make_certificates();
+        make_certificates(&server.process);
         server.restart().await;
         server
     }
@@ -133,31 +134,5 @@ impl Etcd {
             }
         };
         self.process.start(ready).await;
-    }
-
-    /// A signer, and what it signed for this server and its clients. Not etcd's own `--auto-tls`: its curve P-521 is
-    /// none that ring speaks.
-    fn make_certificates(&self) {
-        let config = "[req]\ndistinguished_name = dn\n[dn]\n\
-            [signer]\nbasicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign\n\
-            [signed]\nbasicConstraints = critical,CA:FALSE\nsubjectAltName = IP:127.0.0.1\n\
-            extendedKeyUsage = serverAuth,clientAuth\n";
-        std::fs::write(self.file("openssl.cnf"), config).unwrap();
-        let openssl = program("openssl", &[]);
-        let path = |name: &str| self.file(name).to_str().unwrap().to_owned();
-        let make = |name: &str, extensions: &str, signer: &[&str]| {
-            let (key, certificate, config) =
-                (path(&format!("{name}.key")), path(&format!("{name}.pem")), path("openssl.cnf"));
-            let subject = format!("/CN={name}");
-            let mut arguments = vec!["req", "-x509", "-config", &config, "-extensions", extensions, "-subj", &subject];
-            arguments.extend(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
-            arguments.extend(["-keyout", &key, "-out", &certificate]);
-            arguments.extend(signer);
-            self.process.run(Path::new(&openssl), &arguments);
-        };
-        let (ca, ca_key) = (path("ca.pem"), path("ca.key"));
-        make("ca", "signer", &[]);
-        make("server", "signed", &["-CA", &ca, "-CAkey", &ca_key]);
-        make("client", "signed", &["-CA", &ca, "-CAkey", &ca_key]);
     }
 }

@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each story uses what it needs of it
 
 pub mod app;
+pub mod certificates;
+pub mod cluster;
 pub mod crowd;
 pub mod etcd;
 pub mod process;

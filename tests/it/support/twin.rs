@@ -65,6 +65,7 @@ pub async fn connect(server: &servers::Redis) -> Arc<Redis> {
         connections: 1,
         timeout: PATIENCE,
         rewrite_after_load: false,
+        tls: Default::default(),
     };
     Redis::connect(settings).await.unwrap()
 }

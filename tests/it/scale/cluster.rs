@@ -1,0 +1,61 @@
+//! A real Redis Cluster: slots move and primaries die while a crowd buys.
+
+use crate::support::app::{App, AppOptions, eventually};
+use crate::support::cluster::Cluster;
+use crate::support::crowd::{self, Crowd, SALE, assert_exact};
+use crate::support::shop::Shop;
+use serde_json::json;
+use std::time::Duration;
+
+const BUYERS: usize = 6;
+const SOON: Duration = Duration::from_secs(60);
+
+async fn start(cluster: &Cluster, shop: &Shop, durability: &str) -> (App, App) {
+    crowd::trying_shop(shop);
+    let options = AppOptions::default().quick().redis(&cluster.url()).setting("redis.timeout_ms", 1_500);
+    let app = App::start(options.clone()).await;
+    let other = App::start(options.clone().beside(&app)).await;
+    let mut sale = crowd::sale(shop.endpoint());
+    sale["durability"] = json!(durability);
+    app.create_sale(&sale).await;
+    (app, other)
+}
+
+/// The slot of the sale goes round while it sells, with all its keys, over and over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sale_goes_on_while_its_slot_moves() {
+    let cluster = Cluster::start(&[]).await;
+    let shop = Shop::start().await;
+    let (app, other) = start(&cluster, &shop, "fsync").await;
+    let buyers = Crowd::start(&[app.http(), other.http()], BUYERS);
+    let slot = cluster.slot_of(&format!("rl:{{{SALE}/0}}:sale")).await;
+    for _ in 0..6 {
+        buyers.wait_for_more(30, SOON).await;
+        let from = cluster.owner(0, slot).await;
+        cluster.move_slot(slot, from, (from + 1) % 3).await;
+    }
+    buyers.wait_for_more(30, SOON).await;
+    let heard = buyers.stop().await;
+    assert_exact(&app, &shop, &heard).await;
+}
+
+/// A primary dies with the sale on it; its replica has everything that was acknowledged, and goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_may_die_with_the_sale_on_it() {
+    let mut cluster = Cluster::start(&[]).await;
+    let shop = Shop::start().await;
+    let (app, other) = start(&cluster, &shop, "replica:1").await;
+    let buyers = Crowd::start(&[app.http(), other.http()], BUYERS);
+    let slot = cluster.slot_of(&format!("rl:{{{SALE}/0}}:sale")).await;
+    buyers.wait_for_more(50, SOON).await;
+    let dead = cluster.owner(3, slot).await;
+    cluster.servers[dead].kill9();
+    let witness = (dead + 1) % 3;
+    let taken_over = || async { cluster.owner(witness, slot).await != dead };
+    eventually("a replica has taken over", SOON, taken_over).await;
+    cluster.servers[dead].restart().await;
+    cluster.until_follows(dead).await;
+    buyers.wait_for_more(50, SOON).await;
+    let heard = buyers.stop().await;
+    assert_exact(&app, &shop, &heard).await;
+}
