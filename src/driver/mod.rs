@@ -10,6 +10,7 @@
 //! The version of the record is the fence: who hears STALE lets go.
 
 mod claim;
+mod finished;
 mod lease;
 mod pass;
 
@@ -72,14 +73,16 @@ struct Run {
     since: Instant,
 }
 
+pub use finished::{Finished, Over};
+
 pub struct Driver {
     pub redis: Arc<Redis>,
     pub writer: Writer,
     /// Where transactions are that have left Redis.
     pub records: Arc<Records>,
     pub settings: Settings,
-    /// Told when transactions have ended: the drain has work.
-    pub ended: Notify,
+    /// What has ended here and waits for the drain.
+    pub finished: Finished,
     caller: Arc<Caller>,
     running: Mutex<HashMap<TransGid, Run>>,
     room: Arc<Semaphore>,
@@ -117,7 +120,7 @@ impl Driver {
             writer: Writer::start(redis.clone()),
             redis,
             records,
-            ended: Notify::new(),
+            finished: Finished::default(),
             caller: Caller::new(settings.calls_per_host_max, registry),
             running: Mutex::default(),
             room: Arc::new(Semaphore::new(settings.running_max)),

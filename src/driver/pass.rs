@@ -39,6 +39,8 @@ struct Work<'a> {
     says_ahead: bool,
     /// Results have come in that are not written.
     unwritten: bool,
+    /// Its end was written, by this pass.
+    over: bool,
     written_at: Instant,
     /// When it was certain that nobody else works on it.
     sure: Sure,
@@ -54,6 +56,7 @@ pub async fn run(driver: &Arc<Driver>, loaded: Loaded, sure: Sure) -> Ended {
         version: loaded.version,
         has_rows: loaded.has_rows,
         unwritten: false,
+        over: false,
         written_at: Instant::now(),
         sure,
     };
@@ -133,7 +136,11 @@ impl Work<'_> {
                 }
                 Step::Done => {
                     super::count_end(&self.global);
-                    return Ok(Ended::Over(waited(&self.global, &pass)));
+                    let answer = waited(&self.global, &pass);
+                    if self.over {
+                        driver.finished.push(Arc::new(self.global), self.version);
+                    }
+                    return Ok(Ended::Over(answer));
                 }
             }
         }
@@ -196,10 +203,8 @@ impl Work<'_> {
         self.global.ahead = remembered;
         match saved {
             Ok(Saved::Saved(version)) => {
-                if due == Due::Never {
-                    self.driver.ended.notify_one();
-                }
                 (self.version, self.sure) = (version, sure);
+                self.over = due == Due::Never;
                 self.status = self.global.status;
                 self.unwritten = false;
                 self.written_at = Instant::now();

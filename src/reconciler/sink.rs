@@ -9,6 +9,7 @@ use crate::domain::ids::{Gid, SaleName};
 use crate::domain::order::Record;
 use crate::domain::trans::{Global, TransGid};
 use crate::store::trans::Filter;
+use std::borrow::Borrow;
 use std::collections::HashSet;
 
 /// Why a sink could not do its work. Everything here may be tried again: writing is idempotent.
@@ -107,7 +108,7 @@ impl Sink {
 
     /// Writes finished global transactions durably; those already there stay as they are. Names those that the database
     /// refuses by themselves; all others are written.
-    pub async fn write_transactions(&self, globals: &[Global]) -> Result<Vec<Unwritten>, Error> {
+    pub async fn write_transactions(&self, globals: &[impl Borrow<Global> + Sync]) -> Result<Vec<Unwritten>, Error> {
         match self {
             Self::Sql(sql) => sql.write_transactions(globals).await,
             Self::Mongo(mongo) => mongo.write_transactions(globals).await,

@@ -1,8 +1,12 @@
 //! Drains finished global transactions from Redis to the records.
 //!
 //! ```text
-//! indexes of the final statuses ─ lease ─► read ─► durable in Redis? ─► sink ─► trans_drained: a word stays
+//! ended by this node ────────────── lease ─┐
+//! indexes of the final statuses ─── lease ─┴─► durable in Redis? ─► sink ─► trans_drained: a word stays
 //! ```
+//! What this node has ended it still knows ([`crate::driver::Finished`]) and need not read. The indexes are looked at now
+//! and then, for what was ended by others, found no room in memory, or could not be written the first time.
+//!
 //! Dying anywhere in between changes nothing: writing again what is there has no effect, and a transaction leaves Redis
 //! only when the records have it. A lease for each partition keeps nodes from doing the same work twice; it is for
 //! speed, not for safety.
@@ -13,13 +17,15 @@ use super::{GATHER, PAUSE_MAX, Records, sink};
 use crate::crash;
 use crate::domain::sale::Durability;
 use crate::domain::trans::{Global, Remembered};
-use crate::driver::Driver;
+use crate::driver::{Driver, Over};
 use crate::store;
+use crate::store::keys;
 use crate::store::lane::Lane;
 use crate::store::orders::wait_until_durable;
 use crate::store::promise::Wait;
 use crate::store::trans_drain::{Queue, Waiting};
 use metrics::{counter, gauge, histogram};
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +77,12 @@ struct Work {
     leased: BTreeSet<u16>,
     /// Refused rows: when they are tried again.
     aside: HashMap<String, Instant>,
+    /// When the indexes are to be looked at.
+    look_at: Instant,
 }
+
+/// Transactions to be written, by the queue that they leave when they are, with the versions under which they ended.
+type Leaving = BTreeMap<Queue, Vec<(Remembered, u64)>>;
 
 impl Drain {
     /// Drains until the server ends. Rounds follow the news of ended transactions; a slower beat finds what other nodes
@@ -85,7 +96,8 @@ impl Drain {
             }
             tokio::time::sleep(PAUSE_MAX).await;
         };
-        let mut work = Work { drain: self, lane, leased: BTreeSet::new(), aside: HashMap::new() };
+        let mut work =
+            Work { drain: self, lane, leased: BTreeSet::new(), aside: HashMap::new(), look_at: Instant::now() };
         let mut pause = Duration::ZERO;
         let mut alarmed = Instant::now() - beat;
         loop {
@@ -94,12 +106,13 @@ impl Drain {
             match result {
                 Ok(()) => {
                     pause = Duration::ZERO;
-                    if tokio::time::timeout(beat, work.drain.driver.ended.notified()).await.is_ok() {
+                    if tokio::time::timeout(beat, work.drain.driver.finished.news()).await.is_ok() {
                         tokio::time::sleep(GATHER).await;
                     }
                 }
                 Err(error) => {
                     counter!("rushline_records_errors_total").increment(1);
+                    work.look_at = Instant::now(); // what was in hand is in Redis only
                     pause = (pause * 2).clamp(Duration::from_millis(100), PAUSE_MAX);
                     tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "finished transactions wait in Redis for the records");
                     tokio::time::sleep(pause).await;
@@ -115,7 +128,37 @@ impl Drain {
 
 impl Work {
     async fn drain_all(&mut self) -> Result<(), Error> {
-        while self.round().await? {}
+        let (over, missed) = self.drain.driver.finished.take();
+        if missed {
+            self.look_at = Instant::now();
+        }
+        self.settle_own(over).await?;
+        if self.look_at <= Instant::now() {
+            self.look_at = Instant::now() + self.drain.driver.settings.lease / 2;
+            while self.round().await? {}
+        }
+        Ok(())
+    }
+
+    /// Writes what this node has ended. What another node has the lease of, that one finds in the indexes.
+    async fn settle_own(&mut self, mut over: Vec<Over>) -> Result<(), Error> {
+        self.lease(over.iter().map(|over| keys::trans_partition(over.global.gid.as_str())).collect()).await?;
+        over.retain(|over| self.leased.contains(&keys::trans_partition(over.global.gid.as_str())));
+        let Some(first) = over.first() else { return Ok(()) };
+        if !self.confirm_durable(keys::trans_partition(first.global.gid.as_str())).await? {
+            self.look_at = Instant::now();
+            return Ok(());
+        }
+        for some in over.chunks(self.drain.batch_max) {
+            let mut leaving = Leaving::new();
+            for Over { global, version } in some {
+                if let (Some(queue), Some(past)) = (Queue::of(global), Remembered::of(global)) {
+                    leaving.entry(queue).or_default().push((past, *version));
+                }
+            }
+            let globals: Vec<&Global> = some.iter().map(|over| &*over.global).collect();
+            self.write(&globals, leaving).await?;
+        }
         Ok(())
     }
 
@@ -126,7 +169,7 @@ impl Work {
         let each = EACH_MAX.min(self.drain.batch_max);
         let mut waiting = self.drain.driver.redis.finished_trans(each + self.aside.len()).await?;
         waiting.retain(|one| !self.aside.contains_key(&one.gid));
-        self.lease(&waiting).await?;
+        self.lease(waiting.iter().map(|one| one.queue.partition).collect()).await?;
         waiting.retain(|one| self.leased.contains(&one.queue.partition));
         if waiting.is_empty() {
             return Ok(false);
@@ -139,9 +182,8 @@ impl Work {
         Ok(settled > 0 && (settled < all || all >= each))
     }
 
-    /// Takes or renews the lease of each partition that has something waiting.
-    async fn lease(&mut self, waiting: &[Waiting]) -> Result<(), Error> {
-        let partitions: BTreeSet<u16> = waiting.iter().map(|one| one.queue.partition).collect();
+    /// Takes or renews the leases of partitions that have something waiting.
+    async fn lease(&mut self, partitions: BTreeSet<u16>) -> Result<(), Error> {
         let Drain { driver, node, .. } = &self.drain;
         for partition in partitions {
             match driver.redis.lease_drain(&mut self.lane, partition, node, driver.settings.lease).await? {
@@ -168,12 +210,12 @@ impl Work {
         let read = self.drain.driver.redis.read_finished(&gids, BYTES_MAX).await?;
         let mut globals: Vec<Global> = Vec::with_capacity(read.len());
         let mut settled = 0;
-        let mut versions: BTreeMap<Queue, Vec<(Remembered, u64)>> = BTreeMap::new();
+        let mut leaving = Leaving::new();
         for (one, loaded) in waiting.iter().zip(read) {
             match loaded {
                 Ok(Some(loaded)) => {
                     if let Some(over) = Remembered::of(&loaded.global) {
-                        versions.entry(one.queue).or_default().push((over, loaded.version));
+                        leaving.entry(one.queue).or_default().push((over, loaded.version));
                         globals.push(loaded.global);
                     }
                 }
@@ -191,9 +233,15 @@ impl Work {
         if !self.confirm_durable(waiting[0].queue.partition).await? {
             return Ok(0);
         }
+        Ok(settled + self.write(&globals, leaving).await?)
+    }
+
+    /// Writes these, and has Redis forget them. How many are settled: gone, or refused and set aside.
+    async fn write(&mut self, globals: &[impl Borrow<Global> + Sync], leaving: Leaving) -> Result<usize, Error> {
+        let mut settled = 0;
         crash::point("trans_drain.before_write");
         let started = Instant::now();
-        let refused = self.drain.records.sink().await?.write_transactions(&globals).await?;
+        let refused = self.drain.records.sink().await?.write_transactions(globals).await?;
         histogram!("rushline_records_write_seconds").record(started.elapsed());
         crash::point("trans_drain.after_write");
         for unwritten in &refused {
@@ -204,7 +252,7 @@ impl Work {
                 "a finished transaction is refused by the records; it stays in Redis"
             );
         }
-        for (queue, mut written) in versions {
+        for (queue, mut written) in leaving {
             written.retain(|(over, _)| !refused.iter().any(|unwritten| unwritten.gid == over.gid.as_str()));
             for some in written.chunks(FORGET_MAX) {
                 self.drain.driver.redis.forget_trans(queue, some, self.drain.remember).await?;

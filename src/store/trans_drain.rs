@@ -8,7 +8,7 @@ use super::lane::Lane;
 use super::redis::Redis;
 use super::trans_form::{self, Loaded};
 use super::{Error, keys, scripts};
-use crate::domain::trans::{GlobalStatus, Remembered, TransGid, TransType};
+use crate::domain::trans::{Global, GlobalStatus, Remembered, TransGid, TransType};
 use redis::Value;
 use std::time::Duration;
 
@@ -45,6 +45,13 @@ impl Queue {
                 TransType::ALL.iter().map(move |trans_type| Self { partition, status, trans_type: *trans_type })
             })
         })
+    }
+
+    /// The one that a transaction waits in; `None`: it is not over.
+    pub fn of(global: &Global) -> Option<Self> {
+        let partition = keys::trans_partition(global.gid.as_str());
+        let queue = Self { partition, status: global.status, trans_type: global.trans_type };
+        global.status.is_final().then_some(queue)
     }
 
     fn key(self, prefix: &str) -> String {

@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::fmt::Write;
 
 /// A transaction as Redis had it when it was read.
 #[derive(Debug, Clone)]
@@ -66,33 +67,46 @@ fn read_row(field: &str, value: &str) -> Option<(usize, Branch)> {
 const FOLDER_END: char = '\u{2}';
 const FOLDER: &str = "\u{1}";
 
-/// The status and the JSON of a record, without gid and status, which are in the key and before it, and with the folder that its URLs share
-/// written once: a saga's four URLs are most of what it takes.
-pub fn record_of(global: &Global) -> String {
+/// The record that a transaction is stored as under a version. Of its JSON gid and status are left out, which are in the
+/// key and before it, and the folder that its URLs share is written once: a saga's four URLs are most of what it takes.
+pub fn record_of(global: &Global, version: u64) -> String {
     let json = serde_json::to_string(global).expect("a transaction is plain data");
+    let mut record = String::with_capacity(json.len() + 32);
+    let _ = write!(record, "{version:010} {} ", global.status); // a String takes all
+    let folder = global.steps.first().and_then(|step| folder_of(&step.action));
+    if let Some(folder) = folder {
+        record.push_str(folder);
+        record.push(FOLDER_END);
+    }
     let known = known_of(global.gid.as_str(), global.trans_type.as_str(), global.status.as_str());
-    let (brace, rest) = match json.strip_prefix(&known) {
-        Some(rest) => (format!("{{\"t\":\"{}\",", global.trans_type), rest),
-        None => (String::new(), json.as_str()),
+    let rest = match json.strip_prefix(&known) {
+        Some(rest) => {
+            let _ = write!(record, "{{\"t\":\"{}\",", global.trans_type);
+            rest
+        }
+        None => json.as_str(),
     };
-    let mut record = String::with_capacity(json.len() + 16);
-    record.push_str(global.status.as_str());
-    record.push(' ');
-    let Some(folder) = global.steps.first().and_then(|step| folder_of(&step.action)) else {
-        record.push_str(&brace);
+    let Some(folder) = folder else {
         record.push_str(rest);
         return record;
     };
-    record.push_str(folder);
-    record.push(FOLDER_END);
-    record.push_str(&brace);
-    let quoted = format!("\"{folder}");
-    let mut parts = rest.split(&quoted);
-    record.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        record.push_str(FOLDER);
-        record.push_str(part);
+    // A text that begins with the folder begins behind a quotation mark, and few do not.
+    let mut open = rest;
+    while let Some(at) = open.find('"') {
+        let (front, back) = open.split_at(at + 1);
+        match back.strip_prefix(folder) {
+            Some(short) => {
+                record.push_str(&front[..at]);
+                record.push_str(FOLDER);
+                open = short;
+            }
+            None => {
+                record.push_str(front);
+                open = back;
+            }
+        }
     }
+    record.push_str(open);
     record
 }
 
@@ -171,9 +185,8 @@ mod tests {
                 "payloads": ["{\"url\":\"http://h/\"}", "\u{1}\u{2}"] });
             let request = TransRequest::from_json(body.to_string().as_bytes()).unwrap();
             let Ok(global) = request.into_global(1_795_000_000_000, &Limits::default(), &|_| None) else { continue };
-            let record = record_of(&global);
-            let stored = format!("0000000007 {record}").into_bytes();
-            let loaded = read("{a}-7", Some(stored), Vec::new()).unwrap().unwrap();
+            let record = record_of(&global, 7);
+            let loaded = read("{a}-7", Some(record.clone().into_bytes()), Vec::new()).unwrap().unwrap();
             assert_eq!((loaded.global, loaded.version), (global, 7), "{record}");
         }
     }

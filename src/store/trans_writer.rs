@@ -46,7 +46,7 @@ struct Write {
     index: Index,
     create_ms: u64,
     due: String,
-    /// Status and JSON.
+    /// As it is to be stored.
     record: String,
     answer: oneshot::Sender<Result<i64, Error>>,
 }
@@ -94,6 +94,10 @@ impl Writer {
     async fn ask(&self, kind: Kind, global: &Global, due: Due) -> Result<i64, Error> {
         let (answer, hear) = oneshot::channel();
         let gid = global.gid.as_str();
+        let version = match kind {
+            Kind::Create => 1,
+            Kind::Save { version, .. } => version + 1,
+        };
         let write = Write {
             kind,
             gid: gid.to_owned(),
@@ -101,7 +105,7 @@ impl Writer {
             index: (global.status, global.trans_type),
             create_ms: global.create_ms,
             due: due.score(),
-            record: record_of(global),
+            record: record_of(global, version),
             answer,
         };
         let stopped = || Error::NoAnswer("this node is stopping".into());
@@ -234,7 +238,13 @@ fn command(prefix: &str, writes: &[Write]) -> Cmd {
             Kind::Create => command.arg(now + 2).arg(write.create_ms).arg(&write.due).arg(&write.record),
             Kind::Save { version, drop_rows, .. } => {
                 rows += usize::from(drop_rows);
-                command.arg(version).arg(was + 2).arg(now + 2).arg(write.create_ms).arg(&write.due).arg(&write.record);
+                command
+                    .arg(format!("{version:010}"))
+                    .arg(was + 2)
+                    .arg(now + 2)
+                    .arg(write.create_ms)
+                    .arg(&write.due)
+                    .arg(&write.record);
                 command.arg(if drop_rows { rows } else { 0 })
             }
         };

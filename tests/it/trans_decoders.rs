@@ -121,7 +121,7 @@ fn lived(mut global: Global, fates: &[(u8, u32)], ahead: bool, reason: &str) -> 
 }
 
 fn stored(global: &Global, version: u64) -> Vec<u8> {
-    format!("{version:010} {}", record_of(global)).into_bytes()
+    record_of(global, version).into_bytes()
 }
 
 proptest! {

@@ -38,6 +38,30 @@ pub fn of(
     Ok(rows)
 }
 
+/// Are `rows`, but for status and time, those that `steps` lead to without asking for topics? As [`of`], with nothing made.
+pub fn are_those_of(trans_type: TransType, steps: &[StepUrls], payloads: &[Bytes], rows: &[Branch]) -> bool {
+    let ops: &[Op] = match trans_type {
+        TransType::Msg => &[Op::Action],
+        TransType::Saga => &[Op::Compensate, Op::Action],
+        TransType::Tcc | TransType::Xa | TransType::Workflow => &[],
+    };
+    let expected =
+        steps.iter().zip(payloads).enumerate().flat_map(|(i, step)| ops.iter().map(move |op| (i, step, *op)));
+    let same = |((i, (step, payload), op), row): ((usize, (&StepUrls, &Bytes), Op), &Branch)| {
+        let url = if op == Op::Compensate { &step.compensate } else { &step.action };
+        let resolved = trans_type == TransType::Msg && url.starts_with(TOPIC_SCHEME);
+        row.op == op && row.url == *url && row.payload == *payload && is_numbered(&row.branch_id, i + 1) && !resolved
+    };
+    let count = steps.len().min(payloads.len()) * ops.len();
+    rows.len() == count && count <= check::BRANCHES_MAX && expected.zip(rows).all(same)
+}
+
+/// Is it the id of step `number`: two digits, more from 100 on?
+fn is_numbered(branch_id: &str, number: usize) -> bool {
+    let plain = branch_id.bytes().all(|byte| byte.is_ascii_digit());
+    plain && branch_id.len() == if number < 100 { 2 } else { 3 } && branch_id.parse() == Ok(number)
+}
+
 /// One row, or one per subscriber.
 fn msg_step(
     rows: &mut Vec<Branch>,

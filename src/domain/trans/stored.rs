@@ -103,7 +103,7 @@ impl Serialize for Global {
         let steps = self.steps.iter().zip(&self.payloads).map(|(step, payload)| {
             StoredStep(Cow::from(&step.action), Cow::from(&step.compensate), Payload(payload.clone()))
         });
-        let implied = self.rows_are_implied();
+        let implied = rows::are_those_of(self.trans_type, &self.steps, &self.payloads, &self.branches);
         let untouched = self.branches.iter().all(|row| row.status == BranchStatus::Prepared);
         let letter = |row: &Branch| row.status.as_str().chars().next();
         let settled = self.branches.iter().filter(|row| row.status != BranchStatus::Prepared);
@@ -184,17 +184,6 @@ impl<'de> Deserialize<'de> for Global {
             ahead: stored.ahead,
             branches,
         })
-    }
-}
-
-impl Global {
-    /// Are its rows, but for status and time, those that its steps lead to without asking for topics?
-    fn rows_are_implied(&self) -> bool {
-        let Ok(rows) = rows::of(self.trans_type, &self.steps, &self.payloads, &|_| None) else { return false };
-        let same = |(a, b): (&Branch, &Branch)| {
-            a.branch_id == b.branch_id && a.op == b.op && a.url == b.url && a.payload == b.payload
-        };
-        rows.len() == self.branches.len() && rows.iter().zip(&self.branches).all(same)
     }
 }
 

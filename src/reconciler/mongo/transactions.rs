@@ -15,6 +15,7 @@ use mongodb::bson::{DateTime, doc};
 use mongodb::options::InsertManyOptions;
 use mongodb::{Collection, IndexModel};
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 
 pub(super) const COLLECTION: &str = "transactions";
 /// Gids asked for by one query.
@@ -108,11 +109,11 @@ pub(super) async fn create_indexes(transactions: &Collection<Document>) -> mongo
 }
 
 impl Mongo {
-    pub async fn write_transactions(&self, globals: &[Global]) -> Result<Vec<Unwritten>, Error> {
+    pub async fn write_transactions(&self, globals: &[impl Borrow<Global> + Sync]) -> Result<Vec<Unwritten>, Error> {
         let mut refused = Vec::new();
         let (mut call, mut bytes) = (Vec::with_capacity(globals.len()), 0);
         for global in globals {
-            let kept = Transaction::from(global);
+            let kept = Transaction::from(global.borrow());
             let more = bytes_of(&kept);
             if bytes + more > CALL_BYTES_MAX && !call.is_empty() {
                 self.insert_transactions(std::mem::take(&mut call), &mut refused).await?;

@@ -92,9 +92,9 @@ type Drive = Option<Option<OwnedSemaphorePermit>>;
 
 /// What a call did.
 enum Written {
-    /// The record as it is now, with the pass that works on it.
-    Done(Box<Global>, Option<Told>),
-    Nothing(Option<Box<Global>>),
+    /// The record as it is now, with the pass that works on it; a new one that is worked on is only with that.
+    Done(Option<Arc<Global>>, Option<Told>),
+    Nothing(Option<Arc<Global>>),
     /// Somebody else was faster; there is this now.
     Meanwhile(Found),
 }
@@ -102,7 +102,7 @@ enum Written {
 /// What came of a call.
 enum Outcome {
     /// The record now, if it was needed, and the pass at it.
-    There(Option<Box<Global>>, Option<Told>),
+    There(Option<Arc<Global>>, Option<Told>),
     /// It was over and has left Redis, and this call is content with how it ended.
     Left,
 }
@@ -202,7 +202,7 @@ pub async fn prepare_workflow(driver: &Arc<Driver>, request: TransRequest) -> Re
     let change =
         |existing: Option<&Global>| moves::prepare_workflow(existing, request.clone(), now_ms(), driver.limits());
     match perform(driver, &gid, true, None, change, |past| past.prepare_workflow(&request)).await? {
-        Outcome::There(Some(global), _) => Ok(*global),
+        Outcome::There(Some(global), _) => Ok(Arc::unwrap_or_clone(global)),
         Outcome::There(None, _) | Outcome::Left => match lookup::transaction(driver, &gid).await? {
             Some(global) => Ok(global),
             None => Err(Refused::Other(format!("the workflow {gid} vanished while it was prepared"))),
@@ -252,7 +252,7 @@ async fn perform(
             change => change?,
         };
         let written = match change {
-            Change::Nothing => Written::Nothing(existing.take().map(|loaded| Box::new(loaded.global))),
+            Change::Nothing => Written::Nothing(existing.take().map(|loaded| Arc::new(loaded.global))),
             Change::Create(global) => create(driver, global, &mut room).await?,
             Change::Replace(global) => match existing.take() {
                 Some(loaded) => replace(driver, *loaded, global, &mut room).await?,
@@ -261,7 +261,7 @@ async fn perform(
             change @ Change::Append(_) => return Err(Refused::Other(format!("{gid}: unexpected {change:?}"))),
         };
         match written {
-            Written::Done(global, told) => return Ok(Outcome::There(Some(global), told)),
+            Written::Done(global, told) => return Ok(Outcome::There(global, told)),
             Written::Nothing(global) => return Ok(Outcome::There(global, None)),
             Written::Meanwhile(there) => found = there,
         }
@@ -289,8 +289,13 @@ async fn create(driver: &Arc<Driver>, mut global: Box<Global>, room: &mut Drive)
         Created::New => {
             crate::crash::point("trans.after_create");
             let says_ahead = std::mem::take(&mut global.ahead);
-            let now = Loaded { global: Global::clone(&global), version: 1, has_rows: false, says_ahead };
-            Ok(Written::Done(global, go(driver, now, due, drive, room)))
+            if let Some(Some(room)) = room.take_if(|_| drive) {
+                let now = Loaded { global: *global, version: 1, has_rows: false, says_ahead };
+                return Ok(Written::Done(None, Some(driver.start(now, room))));
+            }
+            let global = Arc::from(global);
+            note(driver, &global, 1, due);
+            Ok(Written::Done(Some(global), None))
         }
     }
 }
@@ -307,25 +312,27 @@ async fn replace(
     crate::crash::point("trans.after_replace");
     match saved {
         Saved::Saved(version) => {
-            let now = Loaded { global: Global::clone(&global), version, ..loaded };
-            Ok(Written::Done(global, go(driver, now, due, drive, room)))
+            let global: Arc<Global> = Arc::from(global);
+            note(driver, &global, version, due);
+            let told = room
+                .take_if(|_| drive)
+                .flatten()
+                .map(|room| driver.start(Loaded { global: Global::clone(&global), version, ..loaded }, room));
+            Ok(Written::Done(Some(global), told))
         }
         Saved::Stale | Saved::Gone => Ok(Written::Meanwhile(driver.redis.find_trans(&loaded.global.gid).await?)),
     }
 }
 
-fn go(driver: &Arc<Driver>, loaded: Loaded, due: Due, drive: bool, room: &mut Drive) -> Option<Told> {
+/// Tells the driver what nobody works on now: when it is due, or that it is over.
+fn note(driver: &Driver, global: &Arc<Global>, version: u64, due: Due) {
     match due {
         Due::At(ms) => driver.due_at(ms),
         Due::Never => {
-            driver::count_end(&loaded.global);
-            driver.ended.notify_one();
+            driver::count_end(global);
+            driver.finished.push(global.clone(), version);
         }
         Due::Leased(_) => {}
-    }
-    match room.take() {
-        Some(Some(room)) if drive => Some(driver.start(loaded, room)),
-        _ => None,
     }
 }
 
@@ -333,11 +340,10 @@ fn go(driver: &Arc<Driver>, loaded: Loaded, due: Due, drive: bool, room: &mut Dr
 async fn wait(
     driver: &Arc<Driver>,
     gid: &TransGid,
-    global: Option<Box<Global>>,
+    mut global: Option<Arc<Global>>,
     told: Option<Told>,
 ) -> Result<(), Refused> {
     let mut told = told.or_else(|| driver.running_pass(gid));
-    let mut global = global.map(|global| *global);
     let deadline = Instant::now() + FOLLOW_MAX;
     loop {
         if let Some(told) = told.take() {
@@ -354,7 +360,7 @@ async fn wait(
         let now = match global.take() {
             Some(global) => global,
             None => match lookup::transaction(driver, gid).await? {
-                Some(global) => global,
+                Some(global) => Arc::new(global),
                 None => return Err(Refused::Other(format!("{gid} is no longer there"))),
             },
         };

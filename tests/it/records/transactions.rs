@@ -45,7 +45,7 @@ pub async fn tell_all(sink: &Sink, url: &str) {
 }
 
 async fn a_transaction_reads_as_it_was_written(sink: &Sink) {
-    assert_eq!(sink.write_transactions(&[]).await.unwrap(), []);
+    assert_eq!(sink.write_transactions(&[] as &[Global]).await.unwrap(), []);
     assert_eq!(read(sink, "reads-nothing").await, None);
     let mut odd = finished("{reads}:odd", TransType::Saga, GlobalStatus::Failed, DAY_MS + 1);
     odd.rollback_reason = "'; DROP TABLE rushline_transactions; -- \\ ` $1 ? {} %s \u{0} \u{1F600}\u{FFFF}".into();

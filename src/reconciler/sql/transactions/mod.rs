@@ -74,6 +74,7 @@ use crate::reconciler::sink::{Error, Unwritten};
 use crate::reconciler::transaction::Transaction;
 use crate::store::trans::Filter;
 use serde::de::DeserializeOwned;
+use std::borrow::Borrow;
 
 /// What a row takes beside its texts.
 const ROW_BYTES: usize = 512;
@@ -194,8 +195,8 @@ pub(super) struct Range<'a> {
 impl Sql {
     /// Writes finished transactions durably; those already there stay as they are. Those that the database refuses by
     /// themselves are named, and all others are written.
-    pub async fn write_transactions(&self, globals: &[Global]) -> Result<Vec<Unwritten>, Error> {
-        let mut rows: Vec<Row> = globals.iter().map(Row::new).collect();
+    pub async fn write_transactions(&self, globals: &[impl Borrow<Global> + Sync]) -> Result<Vec<Unwritten>, Error> {
+        let mut rows: Vec<Row> = globals.iter().map(|global| Row::new(global.borrow())).collect();
         rows.sort_unstable_by(|a, b| (&a.kept.gid, a.kept.create_ms).cmp(&(&b.kept.gid, b.kept.create_ms)));
         let mut refused = Vec::new();
         if let Database::MySql(database) = &self.database {
