@@ -7,6 +7,7 @@
 //! | `demo`, `buyers`, `progress`, `audit`, `report` | the sale of `make demo` |
 //! | `bench/` | the figures of `make bench` |
 //! | `floor`, `sink_service`, `branches` | servers that the bench measures against |
+//! | `ledger` | what a run knows of itself: what buyers were told, what the order service was called with |
 //! | `processes`, `resp` | what a run starts, and what it asks Redis |
 
 mod audit;
@@ -16,6 +17,8 @@ mod buyers;
 mod demo;
 mod floor;
 mod http;
+#[allow(dead_code, unused_imports, reason = "the engine and the oracle come in the next commits")]
+mod ledger;
 mod processes;
 mod progress;
 mod report;
