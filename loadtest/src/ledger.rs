@@ -8,7 +8,7 @@
 
 mod recorder;
 
-pub use recorder::{Asked, Counts, Heard, Ledger, Recorder, Second, Shard};
+pub use recorder::{Asked, Counts, Heard, Ledger, Place, Recorder, Second, Shard};
 
 use serde::{Deserialize, Serialize};
 
@@ -169,7 +169,7 @@ pub struct Called {
     /// As the call names the buyer, not as we know that it should.
     pub buyer: String,
     pub items: Vec<Item>,
-    /// `action` makes an order; `confirm` and `cancel` tell how a reservation ended.
+    /// `action` makes an order, `try` one that is to be confirmed; `confirm` and `cancel` tell how that ended.
     pub op: String,
     pub answer: ServiceAnswer,
 }

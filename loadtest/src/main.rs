@@ -19,6 +19,8 @@ mod floor;
 mod http;
 #[allow(dead_code, unused_imports, reason = "the engine and the oracle come in the next commits")]
 mod ledger;
+#[allow(dead_code, unused_imports, reason = "the engine comes in the next commits")]
+mod oracle;
 mod processes;
 mod progress;
 mod report;
@@ -45,8 +47,8 @@ enum Command {
     Bench(bench::Settings),
     /// The least an HTTP server can do: 100 fixed bytes to every POST.
     FloorServer(Server),
-    /// The bench's order service, in memory, with exact books.
-    SinkService(Server),
+    /// The order service of benches and runs, in memory, with exact books.
+    SinkService(Service),
 }
 
 #[derive(Args)]
@@ -57,6 +59,14 @@ struct Server {
     /// Threads of the runtime; 1 leaves the other core to the generator.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+}
+
+#[derive(Args)]
+struct Service {
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    habits: sink_service::Habits,
 }
 
 fn main() -> ExitCode {
@@ -77,7 +87,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Bench(settings) => return runtime(1)?.block_on(bench::run(settings)),
         Command::FloorServer(server) => runtime(server.threads)?.block_on(floor::run(server.listen))?,
-        Command::SinkService(server) => runtime(server.threads)?.block_on(sink_service::run(server.listen))?,
+        Command::SinkService(Service { server, habits }) => {
+            runtime(server.threads)?.block_on(sink_service::run(server.listen, habits))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -371,6 +371,13 @@ fn after(later: Micros, earlier: Micros) -> u32 {
     u32::try_from(later.saturating_sub(earlier)).unwrap_or(u32::MAX)
 }
 
+/// Where in a ledger an answer is; small, since the oracle keeps one for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    shard: u16,
+    row: u32,
+}
+
 /// A finished run.
 pub struct Ledger {
     pub plan: Plan,
@@ -391,6 +398,25 @@ impl Ledger {
     /// Every answer, shard by shard; within a shard in the order of noting.
     pub fn told(&self) -> impl Iterator<Item = Told<'_>> {
         self.pages.iter().flat_map(|pages| pages.rows.iter().flatten().map(|row| pages.told(row)))
+    }
+
+    /// As [`Ledger::told`], with where each is: to come back to it by [`Ledger::at`].
+    pub fn places(&self) -> impl Iterator<Item = (Place, Told<'_>)> {
+        let shards = self.pages.iter().zip(0..);
+        shards.flat_map(|(pages, shard)| {
+            pages
+                .rows
+                .iter()
+                .flatten()
+                .zip(0..)
+                .map(move |(row, row_at)| (Place { shard, row: row_at }, pages.told(row)))
+        })
+    }
+
+    pub fn at(&self, place: Place) -> Told<'_> {
+        let pages = &self.pages[usize::from(place.shard)];
+        let row = place.row as usize;
+        pages.told(&pages.rows[row / PIECE_ROWS][row % PIECE_ROWS])
     }
 
     /// Answers that are only counted, since the ledger was full. More than 0 and nothing can be proved.
@@ -457,6 +483,7 @@ mod tests {
         assert_eq!(told[0].sent_us, 900_010);
         assert_eq!((told[1].outcome, told[1].about), (Outcome::Refused { reason: "sold_out" }, None));
         assert_eq!((told[2].outcome, told[2].about), (Outcome::Unknown { error: "timeout" }, Some("g1")));
+        assert!(ledger.places().all(|(place, told)| ledger.at(place).outcome == told.outcome));
         assert_eq!(ledger.counts.answers(), 3);
         assert_eq!(
             ledger.seconds.iter().map(|second| (second.second, second.counts.answers())).collect::<Vec<_>>(),
