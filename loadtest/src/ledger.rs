@@ -6,9 +6,11 @@
 //! Every time is microseconds since the run began ([`Plan::began_unix_us`]). An order has a *kind* (what was asked) and
 //! an *outcome* (what was heard); what it means is the oracle's business.
 
+mod pages;
 mod recorder;
 
-pub use recorder::{Asked, Counts, Heard, Ledger, Place, Recorder, Second, Shard};
+pub use pages::{Ledger, Place};
+pub use recorder::{Asked, Counts, Heard, Recorder, Second, Shard};
 
 use serde::{Deserialize, Serialize};
 

@@ -11,6 +11,7 @@
 //! | `processes`, `resp` | what a run starts, and what it asks Redis |
 
 mod audit;
+mod bad_shop;
 mod bench;
 mod branches;
 mod buyers;
@@ -49,6 +50,8 @@ enum Command {
     FloorServer(Server),
     /// The order service of benches and runs, in memory, with exact books.
     SinkService(Service),
+    /// A shop that is wrong on purpose: to see the oracle find it.
+    BadShop(bad_shop::Settings),
 }
 
 #[derive(Args)]
@@ -87,6 +90,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Bench(settings) => return runtime(1)?.block_on(bench::run(settings)),
         Command::FloorServer(server) => runtime(server.threads)?.block_on(floor::run(server.listen))?,
+        Command::BadShop(settings) => runtime(1)?.block_on(bad_shop::run(settings))?,
         Command::SinkService(Service { server, habits }) => {
             runtime(server.threads)?.block_on(sink_service::run(server.listen, habits))?;
         }

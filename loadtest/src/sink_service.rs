@@ -7,7 +7,7 @@
 
 mod calls;
 
-pub use calls::{Habits, fetch};
+pub use calls::{Habits, fetch, now_unix_us};
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use crate::branches::Branches;
 use crate::floor::{Cut, json_bytes, serve};
 use crate::ledger::{Called, Item as CalledItem, ServiceAnswer};
-use calls::{Calls, now_unix_us};
+use calls::Calls;
 
 /// Gids in one page of a listing.
 const PAGE_MAX: usize = 10_000;

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::{BasketId, Called, Kind, Micros, Outcome, Plan, StockSample, Told};
+#[cfg(doc)]
+use super::Told;
+use super::pages::{ADMITTED, CREATED, DONE, Ledger, PIECE_ROWS, Pages, REFUSED, REPLAYED, Row, UNKNOWN};
+use super::{BasketId, Called, Kind, Micros, Outcome, Plan, StockSample};
 
-/// Rows in one piece; a `Vec` that grew as a whole would be copied while the clock runs.
-const PIECE_ROWS: usize = 65_536;
 /// Reasons and errors that one shard tells apart; what comes after is [`OTHER`].
 const WORDS_MAX: usize = 200;
 const OTHER: &str = "other";
@@ -99,46 +100,6 @@ impl Second {
 
 fn histogram<C: hdrhistogram::Counter>(digits: u8) -> Histogram<C> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, digits).expect("these bounds are valid")
-}
-
-/// One answer, packed.
-struct Row {
-    intended_us: u64,
-    key: u64,
-    /// After `intended_us`; an hour and more is cut.
-    sent_after_us: u32,
-    answered_after_us: u32,
-    buyer: u32,
-    basket: BasketId,
-    /// The gid in `text`: of the answer, or what the request was about.
-    gid_at: u32,
-    gid_len: u16,
-    sale: u16,
-    status: u16,
-    /// Reason or error in `words`.
-    word: u16,
-    attempt: u16,
-    kind: Kind,
-    outcome: u8,
-}
-
-const _: () = assert!(size_of::<Row>() == 48, "a row is to stay small");
-
-const ADMITTED: u8 = 0;
-const CREATED: u8 = 1;
-const DONE: u8 = 2;
-const REFUSED: u8 = 3;
-const UNKNOWN: u8 = 4;
-const REPLAYED: u8 = 0x80;
-
-/// What one shard held.
-#[derive(Default)]
-struct Pages {
-    rows: Vec<Vec<Row>>,
-    text: Vec<u8>,
-    words: Vec<Box<str>>,
-    /// Answers that found no room.
-    left_out: u64,
 }
 
 /// Gives out shards and takes them back. Cheap to clone.
@@ -371,147 +332,6 @@ fn after(later: Micros, earlier: Micros) -> u32 {
     u32::try_from(later.saturating_sub(earlier)).unwrap_or(u32::MAX)
 }
 
-/// Where in a ledger an answer is; small, since the oracle keeps one for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    shard: u16,
-    row: u32,
-}
-
-/// A finished run.
-pub struct Ledger {
-    pub plan: Plan,
-    /// Answers by the second in which they came; a second without any is not there.
-    pub seconds: Vec<Second>,
-    /// What the order service was called with, in no order.
-    pub called: Vec<Called>,
-    pub stock: Vec<StockSample>,
-    /// Microseconds from the intended time to the answer, of every answer.
-    pub latency: Histogram<u64>,
-    /// Microseconds from the intended time until the request left: the harness's own lateness.
-    pub lateness: Histogram<u64>,
-    pub counts: Counts,
-    pages: Vec<Pages>,
-}
-
-impl Ledger {
-    /// Every answer, shard by shard; within a shard in the order of noting.
-    pub fn told(&self) -> impl Iterator<Item = Told<'_>> {
-        self.pages.iter().flat_map(|pages| pages.rows.iter().flatten().map(|row| pages.told(row)))
-    }
-
-    /// As [`Ledger::told`], with where each is: to come back to it by [`Ledger::at`].
-    pub fn places(&self) -> impl Iterator<Item = (Place, Told<'_>)> {
-        let shards = self.pages.iter().zip(0..);
-        shards.flat_map(|(pages, shard)| {
-            pages
-                .rows
-                .iter()
-                .flatten()
-                .zip(0..)
-                .map(move |(row, row_at)| (Place { shard, row: row_at }, pages.told(row)))
-        })
-    }
-
-    pub fn at(&self, place: Place) -> Told<'_> {
-        let pages = &self.pages[usize::from(place.shard)];
-        let row = place.row as usize;
-        pages.told(&pages.rows[row / PIECE_ROWS][row % PIECE_ROWS])
-    }
-
-    /// Answers that are only counted, since the ledger was full. More than 0 and nothing can be proved.
-    pub fn left_out(&self) -> u64 {
-        self.pages.iter().map(|pages| pages.left_out).sum()
-    }
-}
-
-impl Pages {
-    fn told(&self, row: &Row) -> Told<'_> {
-        let at = row.gid_at as usize;
-        let gid = std::str::from_utf8(&self.text[at..at + usize::from(row.gid_len)]).expect("only whole texts go in");
-        let word = || &*self.words[usize::from(row.word)];
-        let outcome = match row.outcome & !REPLAYED {
-            ADMITTED => Outcome::Admitted { gid },
-            CREATED => Outcome::Created { gid },
-            DONE => Outcome::Done { gid },
-            REFUSED => Outcome::Refused { reason: word() },
-            _ => Outcome::Unknown { error: word() },
-        };
-        Told {
-            kind: row.kind,
-            intended_us: row.intended_us,
-            sent_us: row.intended_us + u64::from(row.sent_after_us),
-            answered_us: row.intended_us + u64::from(row.answered_after_us),
-            buyer: row.buyer,
-            sale: row.sale,
-            key: row.key,
-            basket: row.basket,
-            attempt: row.attempt,
-            status: row.status,
-            replayed: row.outcome & REPLAYED != 0,
-            about: (row.kind != Kind::Order && !gid.is_empty()).then_some(gid),
-            outcome,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asked(kind: Kind, buyer: u32, about: Option<&str>) -> Asked<'_> {
-        Asked { kind, intended_us: 900_000, sent_us: 900_010, buyer, sale: 0, key: 7, basket: 0, attempt: 1, about }
-    }
-
-    fn heard(answered_us: Micros, outcome: Outcome<'_>) -> Heard<'_> {
-        Heard { answered_us, status: 200, replayed: false, outcome }
-    }
-
-    #[test]
-    fn what_is_told_to_shards_is_in_the_ledger() {
-        let recorder = Recorder::new(10);
-        let (mut one, mut two) = (recorder.shard(), recorder.shard());
-        assert!(recorder.finish(Plan::default()).is_err(), "two threads still write");
-        one.tell(asked(Kind::Order, 1, None), heard(950_000, Outcome::Admitted { gid: "g1" }));
-        one.tell(asked(Kind::Order, 2, None), heard(1_950_000, Outcome::Refused { reason: "sold_out" }));
-        two.tell(asked(Kind::Poll, 1, Some("g1")), heard(1_100_000, Outcome::Unknown { error: "timeout" }));
-        assert_eq!(recorder.seconds(0).len(), 1, "of the second that is over");
-        drop((one, two));
-        let ledger = recorder.finish(Plan::default()).unwrap();
-        let told: Vec<_> = ledger.told().collect();
-        assert_eq!((told.len(), told[0].gid(), told[0].latency_us()), (3, Some("g1"), 50_000));
-        assert_eq!(told[0].sent_us, 900_010);
-        assert_eq!((told[1].outcome, told[1].about), (Outcome::Refused { reason: "sold_out" }, None));
-        assert_eq!((told[2].outcome, told[2].about), (Outcome::Unknown { error: "timeout" }, Some("g1")));
-        assert!(ledger.places().all(|(place, told)| ledger.at(place).outcome == told.outcome));
-        assert_eq!(ledger.counts.answers(), 3);
-        assert_eq!(
-            ledger.seconds.iter().map(|second| (second.second, second.counts.answers())).collect::<Vec<_>>(),
-            [(0, 1), (1, 2)]
-        );
-        assert_eq!((ledger.latency.len(), ledger.lateness.max(), ledger.left_out()), (3, 10, 0));
-    }
-
-    #[test]
-    fn a_full_ledger_counts_what_it_leaves_out() {
-        let recorder = Recorder::new(1);
-        let mut shard = recorder.shard();
-        for n in 0..3 {
-            shard.tell(asked(Kind::Order, n, None), heard(950_000, Outcome::Refused { reason: "sold_out" }));
-        }
-        drop(shard);
-        let ledger = recorder.finish(Plan::default()).unwrap();
-        assert_eq!((ledger.told().count(), ledger.left_out(), ledger.counts.refused["sold_out"]), (1, 2, 3));
-    }
-
-    #[test]
-    fn reasons_beyond_what_is_told_apart_are_counted_together() {
-        let recorder = Recorder::new(1000);
-        let mut shard = recorder.shard();
-        for n in 0..WORDS_MAX + 50 {
-            shard.tell(asked(Kind::Order, 0, None), heard(950_000, Outcome::Refused { reason: &format!("r{n}") }));
-        }
-        drop(shard);
-        assert_eq!(recorder.finish(Plan::default()).unwrap().counts.refused[OTHER], 50);
-    }
-}
+#[path = "recorder_tests.rs"]
+mod tests;

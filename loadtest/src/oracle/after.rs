@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::audit::Audit;
 use crate::http::Api;
-use crate::ledger::{Kind, Ledger, ServiceAnswer};
+use crate::ledger::{Kind, Ledger, Plan, Recorder, ServiceAnswer};
+use crate::sink_service::{fetch, now_unix_us};
 
 /// Orders asked about one by one; more than this and something is badly wrong already.
 const ASKED_MAX: usize = 20_000;
@@ -55,25 +56,35 @@ pub enum End {
     Unknown,
 }
 
-impl Aftermath {
-    /// Waits until every sale is settled, at most `time_max` each, and asks what must be asked.
-    pub async fn ask(shop: Api, ledger: &Ledger, over_us: u64, time_max: Duration) -> anyhow::Result<Self> {
-        let mut after = Self { settled: true, over_us, ..Self::default() };
-        for sale in &ledger.plan.sales {
-            match Audit::settled(shop, &sale.name, time_max).await {
-                Ok(audit) => after.audits.push(audit),
-                Err(error) => {
-                    after.settled = false;
-                    after.problem = Some(format!("{error:#}"));
-                }
+/// Ends a run against rushline: waits until every sale is settled (at most `time_max` each), takes the order service's list,
+/// closes the ledger, and asks what is left to be asked. All shards must be back.
+pub async fn conclude(
+    shop: Api,
+    service: Api,
+    recorder: &Recorder,
+    plan: Plan,
+    time_max: Duration,
+) -> anyhow::Result<(Ledger, Aftermath)> {
+    let mut after = Aftermath { settled: true, ..Aftermath::default() };
+    for sale in &plan.sales {
+        match Audit::settled(shop, &sale.name, time_max).await {
+            Ok(audit) => after.audits.push(audit),
+            Err(error) => {
+                after.settled = false;
+                after.problem = Some(format!("{error:#}"));
             }
         }
-        after.ask_orders(shop, ledger).await?;
-        Ok(after)
     }
+    after.over_us = now_unix_us().saturating_sub(plan.began_unix_us);
+    recorder.called(fetch(service, plan.began_unix_us).await?);
+    let ledger = recorder.finish(plan)?;
+    after.ask_orders(shop, &ledger).await?;
+    Ok((ledger, after))
+}
 
-    /// Asks about each order that is on one list only, or refused by the order service. Call it once `ledger.called` is complete.
-    pub async fn ask_orders(&mut self, shop: Api, ledger: &Ledger) -> anyhow::Result<()> {
+impl Aftermath {
+    /// Asks about each order that is on one list only, or refused by the order service.
+    async fn ask_orders(&mut self, shop: Api, ledger: &Ledger) -> anyhow::Result<()> {
         let told: HashSet<&str> =
             ledger.told().filter(|told| told.kind == Kind::Order).filter_map(|told| told.gid()).collect();
         let made: HashSet<&str> =

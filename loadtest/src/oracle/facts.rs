@@ -61,6 +61,8 @@ pub struct Service<'a> {
     pub call: &'a Called,
     pub made_us: Option<Micros>,
     pub refused_us: Option<Micros>,
+    /// When the call that was refused came: nobody knew of the refusal before.
+    pub refused_from_us: Option<Micros>,
     pub confirmed_us: Option<Micros>,
     /// The confirm, if it names items: it may take a part of them, and the rest goes back.
     pub confirmed: Option<&'a Called>,
@@ -223,10 +225,11 @@ impl<'a> Facts<'a> {
             if order.sale.is_none() {
                 order.sale = sales.get(&*call.sale).copied();
             }
-            let service = order.service.get_or_insert_with(|| Service {
+            let service = order.service.get_or_insert(Service {
                 call,
                 made_us: None,
                 refused_us: None,
+                refused_from_us: None,
                 confirmed_us: None,
                 confirmed: None,
                 cancelled_us: None,
@@ -247,7 +250,8 @@ impl<'a> Facts<'a> {
                 "cancel" if made => earliest(&mut service.cancelled_us, call.answered_us),
                 "action" | "try" if made => earliest(&mut service.made_us, call.answered_us),
                 "action" | "try" if call.answer == ServiceAnswer::Refused => {
-                    earliest(&mut service.refused_us, call.answered_us)
+                    earliest(&mut service.refused_us, call.answered_us);
+                    earliest(&mut service.refused_from_us, call.at_us);
                 }
                 _ => {}
             }

@@ -17,7 +17,7 @@ mod checks;
 mod facts;
 mod verdict;
 
-pub use after::{Aftermath, End, Told as ToldAfter};
+pub use after::{Aftermath, End, Told as ToldAfter, conclude};
 pub use verdict::{Charge, Count, Evidence, Verdict, Word, seconds};
 
 use serde::{Deserialize, Serialize};
@@ -70,3 +70,6 @@ pub fn judge(ledger: &Ledger, aftermath: &Aftermath, tolerance: Tolerance) -> Ve
     }
     verdict
 }
+
+#[cfg(test)]
+mod tests;

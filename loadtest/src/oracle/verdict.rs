@@ -165,7 +165,10 @@ impl Verdict {
     }
 
     pub fn looked_at(&mut self, what: &str, n: u64) {
-        *self.looked_at.entry(what.into()).or_default() += n;
+        match self.looked_at.get_mut(what) {
+            Some(sum) => *sum += n,
+            None => _ = self.looked_at.insert(what.into(), n),
+        }
     }
 
     /// A violation is one also if something else could not be judged.

@@ -30,6 +30,10 @@ pub fn confirmed(facts: &Facts<'_>, verdict: &mut Verdict) {
         if order.stands() || order.cancel_done_us.is_some() {
             continue; // both at once is charged above
         }
+        // As with any yes: the order service may still say no to an order that it has not made yet.
+        if order.service.as_ref().is_some_and(|service| service.made_us.is_none() && service.refused_us.is_some()) {
+            continue;
+        }
         let what = match order.service.as_ref().and_then(|service| service.cancelled_us) {
             Some(cancelled_us) => {
                 format!(

@@ -6,6 +6,9 @@ use super::super::facts::{Facts, Order, Said, said};
 use super::super::{Charge, End, Evidence, Verdict};
 use crate::ledger::{Kind, Micros, buyer_name};
 
+/// When units of a buyer can have been taken at the earliest, when they are certainly back, and how many.
+type Hold = (Micros, Option<Micros>, u64);
+
 fn units(facts: &Facts<'_>, order: &Order<'_>) -> u64 {
     order.items(facts.ledger).iter().map(|item| u64::from(item.quantity)).sum()
 }
@@ -38,7 +41,7 @@ pub fn broken(facts: &Facts<'_>, verdict: &mut Verdict) {
 pub fn misjudged(facts: &Facts<'_>, verdict: &mut Verdict) {
     let refused =
         || facts.ledger.told().filter(|told| told.kind == Kind::Order && said(told) == Said::No("limit_reached"));
-    let mut held: HashMap<(u16, u32), Vec<(Micros, Option<Micros>, u64)>> =
+    let mut held: HashMap<(u16, u32), Vec<Hold>> =
         refused().map(|told| ((told.sale, told.buyer), Vec::new())).collect();
     if held.is_empty() {
         return;

@@ -42,35 +42,42 @@ fn signed(units: u64) -> i64 {
     i64::try_from(units).unwrap_or(i64::MAX)
 }
 
-/// Orders that take units for good, at every moment at which there was more to come later: at each restock, and in the end.
-/// Such an order holds its units from the moment anybody knew of it until now.
+/// Units taken (or, negative, given back) of one SKU, when, and by which order.
+type Change<'a> = (Micros, i64, &'a str);
+/// A sum that grows with time.
+type Sums = Vec<(Micros, u64)>;
+
+/// At no moment may more be held than was put on sale by then. An order holds its units for certain from the moment
+/// anybody knows of it until the shop can first have heard that it ended.
 pub fn oversold(facts: &Facts<'_>, verdict: &mut Verdict) {
-    let mut taken: HashMap<(u16, &str), Vec<(Micros, &str, u64)>> = HashMap::new();
+    let mut events: HashMap<(u16, &str), Vec<Change<'_>>> = HashMap::new();
     for (gid, order) in &facts.orders {
-        if let Some(sale) = order.sale.filter(|_| for_good(facts, gid, order)) {
-            for item in order.items(facts.ledger) {
-                let sku = taken.entry((sale, &item.sku)).or_default();
-                sku.push((order.known_us(), gid, item.quantity.into()));
-            }
+        let (Some(sale), Some((from_us, to_us))) = (order.sale, held(facts, gid, order)) else { continue };
+        for item in order.items(facts.ledger) {
+            let of_sku = events.entry((sale, &item.sku)).or_default();
+            of_sku.push((from_us, item.quantity.into(), gid));
+            of_sku.extend(to_us.map(|to_us| (to_us, -i64::from(item.quantity), *gid)));
         }
     }
     for (at, sale) in (0u16..).zip(&facts.ledger.plan.sales) {
         let planned = sale.stock.iter().map(|stock| &*stock.sku);
         let restocked = sale.restocks.iter().map(|restock| &*restock.sku);
-        let found = taken.keys().filter(|(of, _)| *of == at).map(|(_, sku)| *sku);
+        let found = events.keys().filter(|(of, _)| *of == at).map(|(_, sku)| *sku);
         for sku in planned.chain(restocked).chain(found).collect::<BTreeSet<_>>() {
             verdict.looked_at("SKUs", 1);
-            let Some(orders) = taken.get_mut(&(at, sku)) else { continue };
-            orders.sort_unstable();
-            let mut units = 0;
-            let over = orders.iter().find(|(known_us, _, quantity)| {
-                units += quantity;
-                units > loaded_most(sale, sku, *known_us)
-            });
-            let Some(&(at_us, gid, _)) = over else { continue };
-            let all: u64 = orders.iter().map(|(.., quantity)| quantity).sum();
+            let Some(of_sku) = events.get_mut(&(at, sku)) else { continue };
+            of_sku.sort_unstable(); // what goes back goes back first
+            let (mut units, mut most, mut over) = (0, 0, None);
+            for &(at_us, change, gid) in of_sku.iter() {
+                units += change;
+                most = most.max(units);
+                if over.is_none() && units > signed(loaded_most(sale, sku, at_us)) {
+                    over = Some((at_us, gid, units));
+                }
+            }
+            let Some((at_us, gid, held)) = over else { continue };
             let what = format!(
-                "sale {}, {sku}: {units} units were taken of {} by then; {all} of {} in the end",
+                "sale {}, {sku}: {held} units were taken of {} by then; at most {most}, and {units} of {} in the end",
                 sale.name,
                 loaded_most(sale, sku, at_us),
                 loaded_most(sale, sku, Micros::MAX)
@@ -80,16 +87,23 @@ pub fn oversold(facts: &Facts<'_>, verdict: &mut Verdict) {
     }
 }
 
-/// It stands, or its buyer was told yes and never of an end.
-fn for_good(facts: &Facts<'_>, gid: &str, order: &Order<'_>) -> bool {
+/// From when to when an order certainly holds its units; without an end if it stands. `None` for those that may have been
+/// given back at any time: cancelled, run out, or nobody knows.
+fn held(facts: &Facts<'_>, gid: &str, order: &Order<'_>) -> Option<(Micros, Option<Micros>)> {
+    let from_us = order.known_us();
+    if order.stands() {
+        return Some((from_us, None));
+    }
     match &order.service {
-        Some(service) => {
-            service.stands() || service.made_us.is_none() && service.refused_us.is_none() && order.told.is_some()
+        Some(service) if service.made_us.is_some() || service.cancelled_us.is_some() => None,
+        Some(service) if order.cancel_done_us.is_none() && !order.end_unknown => {
+            Some((from_us, Some(service.refused_from_us?.max(from_us))))
         }
+        Some(_) => None,
         None => {
             let ended =
                 order.cancel_done_us.is_some() || order.end_unknown || facts.shop_says(gid) == Some(End::Failed);
-            order.told.is_some() && !ended
+            (order.told.is_some() && !ended).then_some((from_us, None))
         }
     }
 }
@@ -124,12 +138,12 @@ pub fn undersold(facts: &Facts<'_>, verdict: &mut Verdict) {
 
 /// All holds of each SKU, so that the most that can have been held is two look-ups.
 struct Holds<'a> {
-    of: HashMap<(u16, &'a str), [Vec<(Micros, u64)>; 2]>,
+    of: HashMap<(u16, &'a str), [Sums; 2]>,
 }
 
 impl<'a> Holds<'a> {
     fn gather(facts: &'a Facts<'_>) -> Self {
-        let mut of: HashMap<_, [Vec<(Micros, u64)>; 2]> = HashMap::new();
+        let mut of: HashMap<_, [Sums; 2]> = HashMap::new();
         for (gid, order) in &facts.orders {
             let Some(sale) = order.sale else { continue };
             let told = order.told.map_or(&[][..], |(.., basket)| facts.basket(basket));
@@ -164,7 +178,7 @@ impl<'a> Holds<'a> {
     /// The most that can have been held at any moment between the two.
     fn most(&self, sale: u16, sku: &str, from_us: Micros, to_us: Micros) -> u64 {
         let Some([taken, back]) = self.of.get(&(sale, sku)) else { return 0 };
-        let up_to = |list: &[(Micros, u64)], at_us| match list.partition_point(|(at, _)| *at <= at_us) {
+        let up_to = |list: &Sums, at_us| match list.partition_point(|(at, _)| *at <= at_us) {
             0 => 0,
             n => list[n - 1].1,
         };
