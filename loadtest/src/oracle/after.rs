@@ -65,24 +65,35 @@ pub async fn conclude(
     plan: Plan,
     time_max: Duration,
 ) -> anyhow::Result<(Ledger, Aftermath)> {
-    let mut after = Aftermath { settled: true, ..Aftermath::default() };
     for sale in &plan.sales {
-        match Audit::settled(shop, &sale.name, time_max).await {
-            Ok(audit) => after.audits.push(audit),
-            Err(error) => {
-                after.settled = false;
-                after.problem = Some(format!("{error:#}"));
-            }
-        }
+        // Only waited for: what does not settle is said by the aftermath.
+        let _ = Audit::settled(shop, &sale.name, time_max).await;
     }
-    after.over_us = now_unix_us().saturating_sub(plan.began_unix_us);
+    let over_us = now_unix_us().saturating_sub(plan.began_unix_us);
     recorder.called(fetch(service, plan.began_unix_us).await?);
     let ledger = recorder.finish(plan)?;
-    after.ask_orders(shop, &ledger).await?;
+    let after = Aftermath::ask(shop, &ledger, over_us, time_max).await?;
     Ok((ledger, after))
 }
 
 impl Aftermath {
+    /// Waits until every sale is settled, at most `time_max` each, and asks what must be asked. `ledger` must have the order
+    /// service's list already, taken when the sale had settled.
+    pub async fn ask(shop: Api, ledger: &Ledger, over_us: u64, time_max: Duration) -> anyhow::Result<Self> {
+        let mut after = Self { settled: true, over_us, ..Self::default() };
+        for sale in &ledger.plan.sales {
+            match Audit::settled(shop, &sale.name, time_max).await {
+                Ok(audit) => after.audits.push(audit),
+                Err(error) => {
+                    after.settled = false;
+                    after.problem = Some(format!("{error:#}"));
+                }
+            }
+        }
+        after.ask_orders(shop, ledger).await?;
+        Ok(after)
+    }
+
     /// Asks about each order that is on one list only, or refused by the order service.
     async fn ask_orders(&mut self, shop: Api, ledger: &Ledger) -> anyhow::Result<()> {
         let told: HashSet<&str> =
