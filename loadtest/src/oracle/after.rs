@@ -65,30 +65,34 @@ pub async fn conclude(
     plan: Plan,
     time_max: Duration,
 ) -> anyhow::Result<(Ledger, Aftermath)> {
+    let mut problem = None;
     for sale in &plan.sales {
-        // Only waited for: what does not settle is said by the aftermath.
-        let _ = Audit::settled(shop, &sale.name, time_max).await;
+        if let Err(error) = Audit::settled(shop, &sale.name, time_max).await {
+            problem = Some(format!("{error:#}"));
+        }
     }
     let over_us = now_unix_us().saturating_sub(plan.began_unix_us);
     recorder.called(fetch(service, plan.began_unix_us).await?);
     let ledger = recorder.finish(plan)?;
-    let after = Aftermath::ask(shop, &ledger, over_us, time_max).await?;
+    let mut after = Aftermath::ask(shop, &ledger, over_us).await?;
+    // What settled after the list was taken is not on it.
+    after.settled &= problem.is_none();
+    after.problem = problem.or(after.problem);
     Ok((ledger, after))
 }
 
 impl Aftermath {
-    /// Waits until every sale is settled, at most `time_max` each, and asks what must be asked. `ledger` must have the order
-    /// service's list already, taken when the sale had settled.
-    pub async fn ask(shop: Api, ledger: &Ledger, over_us: u64, time_max: Duration) -> anyhow::Result<Self> {
+    /// Asks how things are now. `ledger` must have the order service's list already, taken when the shop had settled: what
+    /// it did not settle until then stays unsettled.
+    pub async fn ask(shop: Api, ledger: &Ledger, over_us: u64) -> anyhow::Result<Self> {
         let mut after = Self { settled: true, over_us, ..Self::default() };
         for sale in &ledger.plan.sales {
-            match Audit::settled(shop, &sale.name, time_max).await {
-                Ok(audit) => after.audits.push(audit),
-                Err(error) => {
-                    after.settled = false;
-                    after.problem = Some(format!("{error:#}"));
-                }
+            let audit = Audit::ask(shop, &sale.name, 0).await?;
+            if !audit.settled {
+                after.settled = false;
+                after.problem = Some(format!("sale {} has orders on their way", sale.name));
             }
+            after.audits.push(audit);
         }
         after.ask_orders(shop, ledger).await?;
         Ok(after)
