@@ -52,13 +52,17 @@ pub struct Records {
 }
 
 impl Audit {
+    /// As things are now, or when the sale has settled within `wait_ms`.
+    pub async fn ask(api: Api, sale: &str, wait_ms: u64) -> anyhow::Result<Self> {
+        let answer = api.expect("GET", &format!("/v1/sales/{sale}/audit?wait_ms={wait_ms}"), None).await?;
+        serde_json::from_value(answer).context("the audit is not of the form that was promised")
+    }
+
     /// Asks until the sale is settled, at most for `time_max`.
     pub async fn settled(api: Api, sale: &str, time_max: Duration) -> anyhow::Result<Self> {
         let deadline = Instant::now() + time_max;
         loop {
-            let answer = api.expect("GET", &format!("/v1/sales/{sale}/audit?wait_ms={WAIT_MS}"), None).await?;
-            let audit: Self =
-                serde_json::from_value(answer).context("the audit is not of the form that was promised")?;
+            let audit = Self::ask(api, sale, WAIT_MS).await?;
             if audit.settled {
                 return Ok(audit);
             }

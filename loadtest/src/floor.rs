@@ -1,7 +1,6 @@
 //! The floor: the least that an HTTP server in Rust can do. Every figure is held against it, so that a slow machine
 //! does not look like a slow rushline.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -29,6 +28,18 @@ pub async fn run(listen: SocketAddr) -> anyhow::Result<()> {
     .await
 }
 
+/// Put into an answer's extensions, it cuts the connection instead: a reply that is lost.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut;
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("cut on purpose")
+    }
+}
+
+impl std::error::Error for Cut {}
+
 /// Answers every connection of `listener` with `answer`, for ever.
 pub async fn serve<A, F>(listener: TcpListener, answer: A) -> anyhow::Result<()>
 where
@@ -40,7 +51,10 @@ where
         stream.set_nodelay(true)?;
         let service = service_fn(move |request| {
             let answered = answer(request);
-            async move { Ok::<_, Infallible>(answered.await) }
+            async move {
+                let answer = answered.await;
+                if answer.extensions().get::<Cut>().is_some() { Err(Cut) } else { Ok(answer) }
+            }
         });
         tokio::spawn(async move {
             // An error here is a connection cut by the caller.

@@ -7,15 +7,21 @@
 //! | `demo`, `buyers`, `progress`, `audit`, `report` | the sale of `make demo` |
 //! | `bench/` | the figures of `make bench` |
 //! | `floor`, `sink_service`, `branches` | servers that the bench measures against |
+//! | `ledger` | what a run knows of itself: what buyers were told, what the order service was called with |
 //! | `processes`, `resp` | what a run starts, and what it asks Redis |
 
 mod audit;
+mod bad_shop;
 mod bench;
 mod branches;
 mod buyers;
 mod demo;
 mod floor;
 mod http;
+#[allow(dead_code, unused_imports, reason = "the engine and the oracle come in the next commits")]
+mod ledger;
+#[allow(dead_code, unused_imports, reason = "the engine comes in the next commits")]
+mod oracle;
 mod processes;
 mod progress;
 mod report;
@@ -42,8 +48,10 @@ enum Command {
     Bench(bench::Settings),
     /// The least an HTTP server can do: 100 fixed bytes to every POST.
     FloorServer(Server),
-    /// The bench's order service, in memory, with exact books.
-    SinkService(Server),
+    /// The order service of benches and runs, in memory, with exact books.
+    SinkService(Service),
+    /// A shop that is wrong on purpose: to see the oracle find it.
+    BadShop(bad_shop::Settings),
 }
 
 #[derive(Args)]
@@ -54,6 +62,14 @@ struct Server {
     /// Threads of the runtime; 1 leaves the other core to the generator.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+}
+
+#[derive(Args)]
+struct Service {
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    habits: sink_service::Habits,
 }
 
 fn main() -> ExitCode {
@@ -74,7 +90,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Bench(settings) => return runtime(1)?.block_on(bench::run(settings)),
         Command::FloorServer(server) => runtime(server.threads)?.block_on(floor::run(server.listen))?,
-        Command::SinkService(server) => runtime(server.threads)?.block_on(sink_service::run(server.listen))?,
+        Command::BadShop(settings) => runtime(1)?.block_on(bad_shop::run(settings))?,
+        Command::SinkService(Service { server, habits }) => {
+            runtime(server.threads)?.block_on(sink_service::run(server.listen, habits))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,13 +1,19 @@
 //! The bench's order service: in memory, as quick as hyper is, and strict in its books.
 //!
-//! It counts every call and every gid that came more than once. `POST /hold` lets calls hang until `POST /release`, so
+//! It counts every call and every gid that came more than once; asked to record, it keeps every call for the oracle
+//! (`GET /calls`), and it can refuse, lose replies and be slow ([`Habits`]). `POST /hold` lets calls hang until `POST /release`, so
 //! that admission can be measured alone and orders in flight can be weighed. Below `/branches/` it serves the branches of
 //! global transactions ([`Branches`]).
+
+mod calls;
+
+pub use calls::{Habits, fetch, now_unix_us};
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -19,20 +25,23 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::branches::Branches;
-use crate::floor::{json_bytes, serve};
+use crate::floor::{Cut, json_bytes, serve};
+use crate::ledger::{Called, Item as CalledItem, ServiceAnswer};
+use calls::Calls;
 
 /// Gids in one page of a listing.
 const PAGE_MAX: usize = 10_000;
 
 /// Serves for ever. Prints `listening on ADDR` first.
-pub async fn run(listen: SocketAddr) -> anyhow::Result<()> {
+pub async fn run(listen: SocketAddr, habits: Habits) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     println!("listening on {}", listener.local_addr()?);
-    serve_on(listener).await
+    serve_on(listener, habits).await
 }
 
-async fn serve_on(listener: TcpListener) -> anyhow::Result<()> {
-    let sink: &'static Sink = Box::leak(Box::default());
+/// Serves on `listener`, inside the calling process.
+pub async fn serve_on(listener: TcpListener, habits: Habits) -> anyhow::Result<()> {
+    let sink: &'static Sink = Box::leak(Box::new(Sink { habits, ..Sink::default() }));
     serve(listener, move |request| sink.answer(request)).await
 }
 
@@ -42,11 +51,14 @@ struct Sink {
     /// A std mutex: held for a few map operations, never across an await.
     sales: Mutex<HashMap<String, Sale>>,
     held: watch::Sender<bool>,
+    habits: Habits,
+    calls: Mutex<Calls>,
 }
 
 #[derive(Default)]
 struct Sale {
     gids: HashSet<Box<str>>,
+    refused: HashSet<Box<str>>,
     /// `gids` in byte order, made when a listing asks and forgotten when an order comes.
     sorted: Option<Vec<Box<str>>>,
     units: BTreeMap<String, u64>,
@@ -60,6 +72,8 @@ struct Sale {
 struct Order<'a> {
     #[serde(borrow)]
     gid: Cow<'a, str>,
+    #[serde(borrow, default)]
+    buyer: Cow<'a, str>,
     #[serde(borrow)]
     sale: Cow<'a, str>,
     #[serde(borrow)]
@@ -94,14 +108,15 @@ impl Sink {
         }
         match (&head.method, head.uri.path()) {
             (&Method::POST, "/orders") => match body.collect().await {
-                Ok(body) => self.order(&body.to_bytes()).await,
+                Ok(body) => self.order(parameter(query, "op").unwrap_or("action"), &body.to_bytes()).await,
                 Err(error) => message(400, &error.to_string()),
             },
             (&Method::POST, "/hold") => self.hold(true),
             (&Method::POST, "/release") => self.hold(false),
             (&Method::GET, "/count") => self.count(parameter(query, "sale").unwrap_or_default()),
             (&Method::GET, "/gids") => self.gids(query),
-            _ => message(404, "POST /orders /hold /release, GET /count /gids"),
+            (&Method::GET, "/calls") => self.page(query),
+            _ => message(404, "POST /orders /hold /release, GET /count /gids /calls"),
         }
     }
 
@@ -128,48 +143,91 @@ impl Sink {
         json_bytes(200, Bytes::from_static(b"{\"dtm_result\":\"SUCCESS\"}"))
     }
 
-    async fn order(&self, body: &[u8]) -> Response<Full<Bytes>> {
+    async fn order(&self, op: &str, body: &[u8]) -> Response<Full<Bytes>> {
+        let at_us = if self.habits.record { now_unix_us() } else { 0 };
+        if self.habits.delay_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(self.habits.delay_ms)).await;
+        }
         self.released().await;
         if let Ok(order) = serde_json::from_slice::<Order>(body) {
-            let new = self.note(std::slice::from_ref(&order)) == 1;
-            return json_bytes(if new { 201 } else { 200 }, Bytes::from_static(b"{\"result\":\"SUCCESS\"}"));
+            let [answer] = self.note(at_us, op, std::slice::from_ref(&order))[..] else {
+                return message(400, "no order");
+            };
+            return match answer {
+                ServiceAnswer::Made => json_bytes(201, Bytes::from_static(b"{\"result\":\"SUCCESS\"}")),
+                ServiceAnswer::Again => json_bytes(200, Bytes::from_static(b"{\"result\":\"SUCCESS\"}")),
+                ServiceAnswer::Refused => json(409, &json!({"message": "refused by habit"})),
+                ServiceAnswer::Lost => cut(),
+                ServiceAnswer::NotNow => message(503, "not now"),
+            };
         }
         match serde_json::from_slice::<Bulk>(body) {
             Ok(bulk) => {
-                self.note(&bulk.orders);
-                let results: Vec<_> =
-                    bulk.orders.iter().map(|order| BulkResult { gid: &order.gid, result: "SUCCESS" }).collect();
+                let answers = self.note(at_us, op, &bulk.orders);
+                if answers.contains(&ServiceAnswer::Lost) {
+                    return cut();
+                }
+                let word = |answer: &ServiceAnswer| match answer {
+                    ServiceAnswer::Refused => "FAILURE",
+                    _ => "SUCCESS",
+                };
+                let results: Vec<_> = (bulk.orders.iter().zip(&answers))
+                    .map(|(order, answer)| BulkResult { gid: &order.gid, result: word(answer) })
+                    .collect();
                 json(200, &json!({ "results": results }))
             }
             Err(error) => message(400, &error.to_string()),
         }
     }
 
-    /// Notes the orders of one call, all of one sale; answers how many were new.
-    fn note(&self, orders: &[Order]) -> usize {
-        let Some(first) = orders.first() else { return 0 };
+    /// Notes the orders of one call, all of one sale, and says what becomes of each.
+    fn note(&self, at_us: u64, op: &str, orders: &[Order]) -> Vec<ServiceAnswer> {
+        let Some(first) = orders.first() else { return Vec::new() };
+        let makes = matches!(op, "action" | "try");
         let mut sales = self.sales.lock().expect("no panic while locked");
         if !sales.contains_key(&*first.sale) {
             sales.insert(first.sale.to_string(), Sale::default());
         }
         let sale = sales.get_mut(&*first.sale).expect("inserted above");
         sale.calls += 1;
-        sale.sorted = None;
-        let mut new = 0;
-        for order in orders {
-            if !sale.gids.insert(order.gid.as_ref().into()) {
-                sale.doubles += 1;
-                continue;
-            }
-            new += 1;
-            for item in &order.items {
-                match sale.units.get_mut(&*item.sku) {
-                    Some(units) => *units += item.quantity,
-                    None => _ = sale.units.insert(item.sku.to_string(), item.quantity),
-                }
-            }
+        let answers = orders.iter().map(|order| match op {
+            "cancel" => sale.take_back(order),
+            _ if makes => sale.make(order, &self.habits),
+            _ => ServiceAnswer::Made,
+        });
+        let answers: Vec<_> = answers.collect();
+        drop(sales);
+        if self.habits.record {
+            self.record(at_us, op, orders, &answers);
         }
-        new
+        answers
+    }
+
+    fn record(&self, at_us: u64, op: &str, orders: &[Order], answers: &[ServiceAnswer]) {
+        let answered_us = now_unix_us();
+        let mut calls = self.calls.lock().expect("no panic while locked");
+        for (order, answer) in orders.iter().zip(answers) {
+            let item = |item: &Item<'_>| CalledItem {
+                sku: item.sku.to_string(),
+                quantity: u32::try_from(item.quantity).unwrap_or(u32::MAX),
+            };
+            calls.note(Called {
+                at_us,
+                answered_us,
+                gid: order.gid.to_string(),
+                sale: order.sale.to_string(),
+                buyer: order.buyer.to_string(),
+                items: order.items.iter().map(item).collect(),
+                op: op.into(),
+                answer: *answer,
+            });
+        }
+    }
+
+    fn page(&self, query: &str) -> Response<Full<Bytes>> {
+        let number = |name| parameter(query, name).and_then(|text| text.parse().ok());
+        let calls = self.calls.lock().expect("no panic while locked");
+        json(200, &calls.page(number("from").unwrap_or(0), number("limit").unwrap_or(calls::PAGE_MAX)))
     }
 
     fn hold(&self, hold: bool) -> Response<Full<Bytes>> {
@@ -204,6 +262,53 @@ impl Sink {
     }
 }
 
+impl Sale {
+    /// Makes an order once, by habit.
+    fn make(&mut self, order: &Order, habits: &Habits) -> ServiceAnswer {
+        if self.gids.contains(&*order.gid) {
+            self.doubles += 1;
+            return ServiceAnswer::Again;
+        }
+        let answer =
+            if self.refused.contains(&*order.gid) { ServiceAnswer::Refused } else { habits.answer(&order.gid) };
+        if answer == ServiceAnswer::Refused {
+            self.refused.insert(order.gid.as_ref().into());
+            return answer;
+        }
+        self.sorted = None;
+        self.gids.insert(order.gid.as_ref().into());
+        for item in &order.items {
+            match self.units.get_mut(&*item.sku) {
+                Some(units) => *units += item.quantity,
+                None => _ = self.units.insert(item.sku.to_string(), item.quantity),
+            }
+        }
+        answer
+    }
+
+    /// Ends an order that was made. One that never was is barred from being made later.
+    fn take_back(&mut self, order: &Order) -> ServiceAnswer {
+        self.sorted = None;
+        self.refused.insert(order.gid.as_ref().into());
+        if !self.gids.remove(&*order.gid) {
+            return ServiceAnswer::Again;
+        }
+        for item in &order.items {
+            if let Some(units) = self.units.get_mut(&*item.sku) {
+                *units = units.saturating_sub(item.quantity);
+            }
+        }
+        ServiceAnswer::Made
+    }
+}
+
+/// No answer: the connection is cut.
+fn cut() -> Response<Full<Bytes>> {
+    let mut answer = json_bytes(200, Bytes::new());
+    answer.extensions_mut().insert(Cut);
+    answer
+}
+
 /// Sale names and gids are made of characters that a query need not escape.
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
@@ -218,63 +323,5 @@ fn message(status: u16, text: &str) -> Response<Full<Bytes>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::Api;
-    use std::time::Duration;
-    use tokio::time::timeout;
-
-    async fn sink() -> Api {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(serve_on(listener));
-        Api { address }
-    }
-
-    fn order(gid: &str) -> serde_json::Value {
-        json!({"gid": gid, "sale": "s", "buyer": "b", "items": [{"sku": "a", "quantity": 2}], "payload": null, "admitted_at": 1})
-    }
-
-    #[tokio::test]
-    async fn a_gid_that_comes_again_is_counted_as_double_and_not_as_order() {
-        let sink = sink().await;
-        assert_eq!(sink.call("POST", "/orders?gid=g1", Some(&order("g1"))).await.unwrap().0, 201);
-        assert_eq!(sink.call("POST", "/orders?gid=g1", Some(&order("g1"))).await.unwrap().0, 200);
-        let bulk = json!({"orders": [order("g1"), order("g2")]});
-        let answer = sink.expect("POST", "/orders", Some(&bulk)).await.unwrap();
-        assert_eq!(answer["results"][1], json!({"gid": "g2", "result": "SUCCESS"}));
-        let count = sink.expect("GET", "/count?sale=s", None).await.unwrap();
-        assert_eq!(count, json!({"orders": 2, "units": {"a": 4}, "calls": 3, "doubles": 2}));
-    }
-
-    #[tokio::test]
-    async fn gids_are_listed_in_byte_order_page_by_page() {
-        let sink = sink().await;
-        for gid in ["g9", "g10", "g1"] {
-            sink.expect("POST", "/orders", Some(&order(gid))).await.unwrap();
-        }
-        let page = async |after: &str| {
-            sink.expect("GET", &format!("/gids?sale=s&after={after}&limit=2"), None).await.unwrap()["gids"].clone()
-        };
-        assert_eq!(page("").await, json!(["g1", "g10"]));
-        assert_eq!(page("g10").await, json!(["g9"]));
-        assert_eq!(page("g9").await, json!([]));
-    }
-
-    #[tokio::test]
-    async fn while_held_a_call_hangs_and_after_the_release_it_is_answered() {
-        let sink = sink().await;
-        sink.expect("POST", "/hold", None).await.unwrap();
-        let body = order("g1");
-        let mut call = std::pin::pin!(sink.call("POST", "/orders", Some(&body)));
-        assert!(timeout(Duration::from_millis(50), &mut call).await.is_err(), "answered while held");
-        assert_eq!(sink.expect("GET", "/count?sale=s", None).await.unwrap()["orders"], 0);
-        sink.expect("POST", "/release", None).await.unwrap();
-        assert_eq!(call.await.unwrap().0, 201);
-    }
-
-    #[tokio::test]
-    async fn a_body_that_is_no_order_is_refused() {
-        assert_eq!(sink().await.call("POST", "/orders", Some(&json!({"gid": 1}))).await.unwrap().0, 400);
-    }
-}
+#[path = "sink_service/tests.rs"]
+mod tests;
