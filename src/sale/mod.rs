@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! server ─► admission (one batcher a partition) ─► Redis ─► delivery (callers of the order endpoint) ─► keeper ─► Redis
-//!                                                              ▲                                         │
+//!                                                              ▲                                         │ └──► finished ─► reconciler
 //!                                                              └──── retry (waits out the backoff) ◄─────┘
 //! ```
 //! A [`Sale`] has one [`Part`] for each of its partitions. [`node`] routes to them; [`keeper`] owns all that this node
@@ -12,6 +12,7 @@
 pub mod admission;
 pub mod call;
 pub mod delivery;
+pub mod finished;
 pub mod keeper;
 pub mod known;
 pub mod node;
