@@ -16,6 +16,7 @@ pub mod finished;
 pub mod keeper;
 pub mod known;
 pub mod node;
+mod plain;
 pub mod sums;
 pub mod sweep;
 pub mod waiters;
