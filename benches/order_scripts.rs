@@ -89,8 +89,8 @@ impl Shop {
             expected: ".".repeat(orders.len()),
             new: "s".repeat(orders.len()),
         };
-        let stale = self.redis.finish(&mut lane, &self.keys, &[finish], &sums).await.expect("Redis answers");
-        assert!(stale.is_empty());
+        let finished = self.redis.finish(&mut lane, &self.keys, &[finish], &sums).await.expect("Redis answers");
+        assert!(finished.stale.is_empty());
     }
 
     async fn script_micros(&self) -> f64 {

@@ -15,7 +15,10 @@ ARGV[2]  n, order requests in the batch
 ARGV[3]  m, different SKUs in the batch
 ARGV[4]  items, packed: for each request a byte (how many), then for each item u16 (which SKU, from 1), u32 (quantity)
 ARGV[5]  '1' if a batch of nothing but replays must still write, so that WAIT has something to wait for; else '0'
-ARGV[6..] m SKUs, then n key digests ('' = no key), n body digests, n buyers, n frames (what the entry keeps)
+ARGV[6]  body digests, packed: 8 bytes a request
+ARGV[7]  frames (what the entry keeps), one after the other: usually all win, and nobody need take them apart
+ARGV[8]  sizes of the frames, packed: u32 each
+ARGV[9..] m SKUs, then n key digests ('' = no key), then n buyers
 Slot     {sale/partition}, all keys
 Returns  {codes, entry id or '', settings version, address (12 bytes) of the 1st replay, of the 2nd, …}
          codes, one letter a request: A admitted (its index in the entry: how many A came before), R replayed,
@@ -25,10 +28,10 @@ Errors   NOSALE: there is no such sale (a caller's mistake, not an outcome)
 Cost     O(n) with a dozen commands a batch; a losing request costs its two look-ups and writes nothing
 ]]
 local node, n, m = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local items, must_write = ARGV[4], ARGV[5] == '1'
-local skus = 5
+local items, must_write, bodies = ARGV[4], ARGV[5] == '1', ARGV[6]
+local skus = 8
 local keys = skus + m
-local digests, buyers, frames = keys + n, keys + 2 * n, keys + 3 * n
+local buyers = keys + n
 
 local sale = redis.call('HMGET', KEYS[1], 'status', 'opens_ms', 'closes_ms', 'limit', 'version')
 if not sale[1] then return redis.error_reply('NOSALE ' .. KEYS[1]) end
@@ -54,22 +57,23 @@ end
 local earlier = redis.call('HMGET', KEYS[3], unpack(ARGV, keys + 1, keys + n))
 local held = redis.call('HMGET', KEYS[4], unpack(ARGV, buyers + 1, buyers + n))
 
-local byte, sub, pack, unpack_item = string.byte, string.sub, struct.pack, struct.unpack
-local codes, replays, written = {}, {}, {}
-local units_of = {}                            -- buyer -> units, as this batch has decided so far
-local fresh, keyed, index_of = {}, {}, {}      -- key -> request that won with it; those requests; their index
+local byte, sub, char, unpack_item, floor = string.byte, string.sub, string.char, struct.unpack, math.floor
+local codes, replays = {}, {}
+local units_of, buyers_new = {}, {}     -- buyer -> units, as this batch has decided so far; what to write of it
+local fresh, keyed, index_of = {}, {}, {}  -- key -> request that won with it; those requests; their index
 local item_sku, item_quantity = {}, {}
-local winners, wins_keyed, at = 0, 0, 1
+local text_of = {}                      -- most totals are alike, and turning a number into text costs
+local winners, wins_keyed, filled, at = 0, 0, 0, 1
 for i = 1, n do
   local key = ARGV[keys + i]
-  local count = byte(items, at)
+  local count, sku, quantity = unpack_item('>BHI4', items, at)
   local first = at + 1
   at = first + 6 * count
   local twin, before = fresh[key], earlier[i]
   if twin or before then  -- ahead of the window and the stock: whoever won hears so, also after sell-out
-    if (twin and ARGV[digests + twin] or sub(before, 1, 8)) == ARGV[digests + i] then
+    if (twin and sub(bodies, 8 * twin - 7, 8 * twin) or sub(before, 1, 8)) == sub(bodies, 8 * i - 7, 8 * i) then
       codes[i] = 'R'
-      replays[#replays + 1] = twin and pack('>H', index_of[twin]) or sub(before, 9)
+      replays[#replays + 1] = twin or sub(before, 9)
     else
       codes[i] = 'K'
     end
@@ -78,13 +82,13 @@ for i = 1, n do
   else
     local buyer, units, code = ARGV[buyers + i], 0, 'A'
     for k = 1, count do
-      local sku, quantity = unpack_item('>HI4', items, first + 6 * (k - 1))
+      if k > 1 then sku, quantity = unpack_item('>HI4', items, first + 6 * (k - 1)) end
       item_sku[k], item_quantity[k] = sku, quantity
       units = units + quantity
       if not available[sku] then code = 'U' break end
       if available[sku] < quantity then code = 'S' end
     end
-    local total = (units_of[buyer] or tonumber(held[i]) or 0) + units
+    local total = (units_of[buyer] or tonumber(held[i] or 0) or 0) + units
     if limit > 0 and total > limit and code ~= 'U' then code = 'L' end
     codes[i] = code
     if code == 'A' then
@@ -94,43 +98,53 @@ for i = 1, n do
         reserved[sku] = reserved[sku] + quantity
       end
       units_of[buyer] = total
+      local text = text_of[total]
+      if not text then
+        text = string.format('%.0f', total)
+        text_of[total] = text
+      end
+      buyers_new[filled + 1], buyers_new[filled + 2] = buyer, text
+      filled = filled + 2
       if key ~= '' then
         wins_keyed = wins_keyed + 1
         keyed[wins_keyed], index_of[i], fresh[key] = i, winners, i
       end
       winners = winners + 1
-      written[winners] = ARGV[frames + i]
     end
   end
 end
+codes = table.concat(codes)
 
 local id, id_packed = '', ''
 if winners > 0 then
+  local written = ARGV[7]
+  if winners < n then
+    local parts, from = {}, 1
+    for i = 1, n do
+      local size = unpack_item('>I4', ARGV[8], 4 * i - 3)
+      if byte(codes, i) == 65 then parts[#parts + 1] = sub(ARGV[7], from, from + size - 1) end
+      from = from + size
+    end
+    written = table.concat(parts)
+  end
   -- Of a wrong type, or without its group, they must fail here; the other keys were read above.
   redis.call('XPENDING', KEYS[5], 'delivery', '-', '-', 1)
   redis.call('HLEN', KEYS[6])
   -- Checks end here, writes begin: a script has no rollback.
-  id = redis.call('XADD', KEYS[5], '*', 'v1', table.concat(written))
+  id = redis.call('XADD', KEYS[5], '*', 'v1', written)
   redis.call('XCLAIM', KEYS[5], 'delivery', node, 0, id, 'FORCE', 'JUSTID')
   redis.call('HSET', KEYS[6], id, string.rep('.', winners))
   local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
-  id_packed = pack('>I6I4', tonumber(ms), tonumber(sequence))
+  id_packed = struct.pack('>I6I4', tonumber(ms), tonumber(sequence))
   if wins_keyed > 0 then
     local requests_new = {}
     for k = 1, wins_keyed do
       local i = keyed[k]
+      local index = index_of[i]
       requests_new[2 * k - 1] = ARGV[keys + i]
-      requests_new[2 * k] = ARGV[digests + i] .. id_packed .. pack('>H', index_of[i])
+      requests_new[2 * k] = sub(bodies, 8 * i - 7, 8 * i) .. id_packed .. char(floor(index / 256), index % 256)
     end
     redis.call('HSET', KEYS[3], unpack(requests_new))
-  end
-  local buyers_new, filled, text_of = {}, 0, {}
-  for buyer, total in pairs(units_of) do
-    -- Most totals are alike, and turning a number into text is what costs here.
-    local text = text_of[total] or string.format('%.0f', total)
-    text_of[total] = text
-    buyers_new[filled + 1], buyers_new[filled + 2] = buyer, text
-    filled = filled + 2
   end
   redis.call('HSET', KEYS[4], unpack(buyers_new))
   local stock_new = {}
@@ -146,8 +160,8 @@ if winners > 0 then
 elseif must_write and #replays > 0 then
   redis.call('HINCRBY', KEYS[1], 'replays', #replays)
 end
-local reply = { table.concat(codes), id, sale[5] }
+local reply = { codes, id, sale[5] }
 for i, replay in ipairs(replays) do
-  reply[3 + i] = #replay == 2 and id_packed .. replay or replay  -- two bytes: an order of this very batch
+  reply[3 + i] = index_of[replay] and id_packed .. struct.pack('>H', index_of[replay]) or replay  -- of this very batch
 end
 return reply

@@ -19,7 +19,7 @@ ARGV[2..] for each entry: id, outcome expected, outcome new
          then each <entry id>.<index> that was waiting for a retry
          then for each detail: <entry id>.<index>, JSON
 Slot     {sale/partition}, all keys
-Returns  {'DONE'} or {'STALE', id, outcome as written or '' if the entry is gone, …} for each entry that differs
+Returns  {'DONE', id of the notice in the finished stream or ''} or {'STALE', id, outcome as written or '' if the entry is gone, …} for each entry that differs
 Errors   NOCOUNT: a counter is missing or no number (a foreign hand)
 Cost     O(entries + SKUs + buyers), about eight commands
 ]]
@@ -85,8 +85,9 @@ for i = retries_at, details_at - 1, 1000 do
 end
 local last = details_at + 2 * details - 1
 for i = details_at, last, 1000 do redis.call('HSET', KEYS[7], unpack(ARGV, i, math.min(i + 999, last))) end
+local notice = ''
 if #complete > 0 then
   redis.call('XACK', KEYS[3], 'delivery', unpack(complete))
-  redis.call('XADD', KEYS[5], '*', 'ids', table.concat(complete, ' '))
+  notice = redis.call('XADD', KEYS[5], '*', 'ids', table.concat(complete, ' '))
 end
-return { 'DONE' }
+return { 'DONE', notice }

@@ -81,13 +81,8 @@ async fn serve(
     tokio::spawn(driver.clone().claim_due());
     tokio::spawn(driver.clone().keep_leases());
     tokio::spawn(driver.clone().hurry_after_outages());
-    let reconciler = Reconciler {
-        node: node.clone(),
-        records: records.clone(),
-        batch_max: config.records.batch_max,
-        backlog_alarm: config.records.backlog_alarm,
-    };
-    tokio::spawn(reconciler.run());
+    let (batch_max, alarm) = (config.records.batch_max, config.records.backlog_alarm);
+    tokio::spawn(Reconciler::new(node.clone(), records.clone(), batch_max, alarm).run());
     let drain = Drain {
         driver: driver.clone(),
         records: records.clone(),

@@ -1,12 +1,14 @@
 //! The reconciler: drains finished orders from Redis to the records, and audits that nothing was lost on the way.
 //! Finished global transactions go the same way: see [`transactions`].
 //!
-//! It reads notices of finished entries (`finished` stream, group `records`), writes the entries' orders to the sink,
-//! and only then has Redis forget them. Dying anywhere in between changes nothing: writing is idempotent by gid, and
-//! what was not acknowledged is read again, by this node or another.
+//! What this node ended it drains from memory ([`memory`]). What others left behind it finds by notices of finished entries
+//! (`finished` stream, group `records`) and reads from Redis. Either way the orders are written to the sink first, and only
+//! then has Redis forget them. Dying anywhere in between changes nothing: writing is idempotent by gid, and what was not
+//! forgotten is read again, by this node or another.
 
 mod address;
 pub mod audit;
+mod memory;
 pub mod mongo;
 pub mod sink;
 pub mod sql;
@@ -21,7 +23,7 @@ use crate::sale::node::Node;
 use crate::store;
 use crate::store::notices::Notice;
 use crate::store::orders::{Address, Detail, Entry, status_of};
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, gauge};
 use sink::Sink;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,25 +71,31 @@ pub struct Reconciler {
     pub batch_max: usize,
     /// Undrained entries above which the log warns.
     pub backlog_alarm: u64,
+    /// What was taken from memory and is not written yet.
+    owed: Option<memory::Prepared>,
 }
 
 impl Reconciler {
+    pub fn new(node: Arc<Node>, records: Arc<Records>, batch_max: usize, backlog_alarm: u64) -> Self {
+        Self { node, records, batch_max, backlog_alarm, owed: None }
+    }
+
     /// Drains until the server ends. Rounds follow the news of finished orders; a slower beat finds what other nodes
     /// left behind.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let beat = self.node.limits.lease / 2;
         let mut pause = Duration::ZERO;
         let mut swept = tokio::time::Instant::now() - beat;
         loop {
             let thorough = swept.elapsed() >= beat;
-            let result = if thorough { self.sweep().await } else { self.round(false).await };
+            let result = if thorough { self.sweep().await } else { self.drain_memory().await };
             if thorough {
                 swept = tokio::time::Instant::now();
             }
             match result {
                 Ok(()) => {
                     pause = Duration::ZERO;
-                    let news = self.node.finished.notified();
+                    let news = self.node.finished.news();
                     if tokio::time::timeout(beat.saturating_sub(swept.elapsed()), news).await.is_ok() {
                         tokio::time::sleep(GATHER).await;
                     }
@@ -97,30 +105,14 @@ impl Reconciler {
                     pause = (pause * 2).clamp(Duration::from_millis(100), PAUSE_MAX);
                     tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "finished orders wait in Redis for the records");
                     tokio::time::sleep(pause).await;
-                    // What was read and not acknowledged is this consumer's: begin with it.
-                    if let Err(error) = self.round(true).await {
-                        tracing::debug!(%error, "still waiting for the records");
-                    }
                 }
             }
         }
     }
 
-    /// Drains all that is finished in the sales open here. `owed`: begin with what an earlier round left.
-    async fn round(&self, owed: bool) -> Result<(), Error> {
-        for open in self.node.all_opened() {
-            for part in open.parts() {
-                if owed {
-                    self.drain(part, "0").await?;
-                }
-                self.drain(part, ">").await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// As `round`, for every sale there is, with what silent reconcilers left behind.
-    async fn sweep(&self) -> Result<(), Error> {
+    /// Drains what is in memory, and then for every sale there is what this node owes or silent ones left behind.
+    async fn sweep(&mut self) -> Result<(), Error> {
+        self.drain_memory().await?;
         let mut undrained = 0;
         for name in self.node.redis.sale_names().await? {
             let Some(open) = self.node.open(&name).await? else { continue };
@@ -142,12 +134,18 @@ impl Reconciler {
     async fn sweep_part(&self, part: &Part) -> Result<u64, Error> {
         let waiting = self.node.redis.backlog(&part.keys).await?;
         if waiting.finished > 0 {
-            self.drain(part, "0").await?;
-            self.drain(part, ">").await?;
-            // A slow write is no death: wait for several leases before taking another reconciler's notices.
-            let idle = self.node.limits.lease * 3;
+            self.drain_owed(part).await?;
+            let (node, lease) = (&self.node.name, self.node.limits.lease);
             loop {
-                let notices = self.node.redis.take_over_notices(&part.keys, &self.node.name, idle, NOTICES_MAX).await?;
+                let notices = self.node.redis.old_notices(&part.keys, node, lease, NOTICES_MAX).await?;
+                if notices.is_empty() {
+                    break;
+                }
+                self.settle(part, &notices).await?;
+            }
+            // A slow write is no death: wait for several leases before taking another reconciler's notices.
+            loop {
+                let notices = self.node.redis.take_over_notices(&part.keys, node, lease * 3, NOTICES_MAX).await?;
                 if notices.is_empty() {
                     break;
                 }
@@ -157,15 +155,13 @@ impl Reconciler {
         Ok(waiting.entries.saturating_sub(waiting.undelivered_entries))
     }
 
-    /// Works through notices: new ones (`>`), or from `0` on those that this node was given and still owes.
-    async fn drain(&self, part: &Part, from: &str) -> Result<(), Error> {
-        let mut from = from.to_owned();
+    /// Works through the notices that this node was given and still owes.
+    async fn drain_owed(&self, part: &Part) -> Result<(), Error> {
+        let mut from = "0".to_owned();
         loop {
             let notices = self.node.redis.notices(&part.keys, &self.node.name, &from, NOTICES_MAX).await?;
             let Some(last) = notices.last() else { return Ok(()) };
-            if from != ">" {
-                from = last.id.to_string(); // an owed notice that stays owed must not be read for ever
-            }
+            from = last.id.to_string(); // a notice that stays owed must not be read for ever
             self.settle(part, &notices).await?;
         }
     }
@@ -195,24 +191,15 @@ impl Reconciler {
     }
 
     async fn settle_entries(&self, part: &Part, finished: &[(EntryId, u64)]) -> Result<(), Error> {
-        let sink = self.records.sink().await?;
         let keys = &part.keys;
         let ids: Vec<EntryId> = finished.iter().map(|(id, _)| *id).collect();
         let entries = self.node.redis.entries(keys, &ids).await?;
         let details = self.details(part, &entries).await?;
         let finished_ms: HashMap<EntryId, u64> = finished.iter().copied().collect();
         let records = records(part, &entries, &details, &finished_ms);
-        crash::point("drain.before_write");
-        let started = tokio::time::Instant::now();
-        for batch in records.chunks(self.batch_max) {
-            sink.write(batch).await?;
-        }
-        histogram!("rushline_records_write_seconds").record(started.elapsed());
-        counter!("rushline_records_written_total").increment(records.len() as u64);
-        crash::point("drain.after_write");
+        self.write(&records).await?;
         let with_detail: Vec<Address> = details.keys().copied().collect();
-        let sold: Vec<(EntryId, HashMap<&str, u64>)> = entries.iter().map(|entry| (entry.id, sold(entry))).collect();
-        self.node.redis.drained(keys, &[], &sold, &with_detail).await?;
+        self.node.redis.drained(keys, &[], &sold(&records), &with_detail).await?;
         crash::point("drain.after_forget");
         Ok(())
     }
@@ -259,15 +246,18 @@ fn records(
     records
 }
 
-/// Units of each SKU that this entry's orders bought.
-fn sold(entry: &Entry) -> HashMap<&str, u64> {
-    let mut sold = HashMap::new();
-    for (frame, code) in entry.frames.iter().zip(entry.outcome.bytes()) {
-        if status_of(code) == Status::Succeed {
-            for item in &frame.items {
-                *sold.entry(item.sku.as_str()).or_default() += u64::from(item.quantity);
+/// Units of each SKU that each entry's orders bought. The records of an entry stand together.
+fn sold(records: &[Record]) -> Vec<(EntryId, HashMap<&str, u64>)> {
+    records
+        .chunk_by(|a, b| a.gid.entry == b.gid.entry)
+        .map(|records| {
+            let mut sold = HashMap::new();
+            for record in records.iter().filter(|record| record.status == Status::Succeed) {
+                for item in &record.items {
+                    *sold.entry(item.sku.as_str()).or_default() += u64::from(item.quantity);
+                }
             }
-        }
-    }
-    sold
+            (records[0].gid.entry, sold)
+        })
+        .collect()
 }

@@ -1,7 +1,9 @@
 //! One keep-alive connection to an order endpoint, one call at a time.
 //!
 //! Each delivery worker holds one of these: no pool, no lock, and the number of workers is the bound on concurrency.
+//! Over plain TCP it is [`Plain`], over TLS hyper.
 
+use super::plain::Plain;
 use crate::dial::{Sender, dial};
 use crate::domain::sale::Endpoint;
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest answer of an order endpoint that is read; a hundred results of bulk mode fit many times.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// A call that brought no answer: nobody knows if the order exists.
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +74,17 @@ pub struct Headers {
 
 pub struct Connection {
     target: Arc<Target>,
-    sender: Option<Sender>,
+    kept: Option<Kept>,
+}
+
+enum Kept {
+    Plain(Plain),
+    Hyper(Sender),
 }
 
 impl Connection {
     pub fn new(target: Arc<Target>) -> Self {
-        Self { target, sender: None }
+        Self { target, kept: None }
     }
 
     /// Posts `body`; the answer's status and body. One limit for everything, from connecting to the last byte.
@@ -86,21 +93,52 @@ impl Connection {
         match tokio::time::timeout(Duration::from_millis(timeout_ms), self.try_post(headers, body)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
-                self.sender = None;
+                self.kept = None;
                 Err(error)
             }
             Err(_) => {
-                self.sender = None; // an answer that comes later must not be taken for the next call's
+                self.kept = None; // an answer that comes later must not be taken for the next call's
                 Err(Error::Timeout(timeout_ms))
             }
         }
     }
 
     async fn try_post(&mut self, headers: Headers, body: Vec<u8>) -> Result<(StatusCode, Bytes), Error> {
+        match self.target.tls {
+            true => self.post_by_hyper(headers, body).await,
+            false => self.post_plain(&headers, &body).await,
+        }
+    }
+
+    async fn post_plain(&mut self, headers: &Headers, body: &[u8]) -> Result<(StatusCode, Bytes), Error> {
+        let target = &self.target;
+        let mut plain = match self.kept.take() {
+            // It may have been closed meanwhile; that is known before anything is sent.
+            Some(Kept::Plain(plain)) if plain.is_quiet() => plain,
+            _ => Plain::connect(&target.host, target.port).await.map_err(|error| Error::Connect(error.to_string()))?,
+        };
+        let mut request = Vec::with_capacity(512 + body.len());
+        let mut line = |parts: &[&[u8]]| parts.iter().for_each(|part| request.extend_from_slice(part));
+        line(&[b"POST ", target.path.as_bytes(), headers.query.as_bytes(), b" HTTP/1.1\r\nhost: "]);
+        line(&[target.authority.as_bytes(), b"\r\ncontent-type: application/json\r\n"]);
+        for (name, value) in [("idempotency-key", &headers.idempotency_key), ("traceparent", &headers.traceparent)] {
+            if let Some(value) = value {
+                line(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+            }
+        }
+        line(&[b"content-length: ", body.len().to_string().as_bytes(), b"\r\n\r\n", body]);
+        let (status, answer, keep) = plain.call(&request).await?;
+        if keep {
+            self.kept = Some(Kept::Plain(plain));
+        }
+        Ok((status, answer))
+    }
+
+    async fn post_by_hyper(&mut self, headers: Headers, body: Vec<u8>) -> Result<(StatusCode, Bytes), Error> {
         // A kept connection may have been closed meanwhile; that is known before anything is sent.
-        let kept = match self.sender.take() {
-            Some(mut sender) => sender.ready().await.is_ok().then_some(sender),
-            None => None,
+        let kept = match self.kept.take() {
+            Some(Kept::Hyper(mut sender)) => sender.ready().await.is_ok().then_some(sender),
+            _ => None,
         };
         let mut sender = match kept {
             Some(sender) => sender,
@@ -118,7 +156,7 @@ impl Connection {
         let request = request.body(Full::new(Bytes::from(body))).map_err(|error| Error::Connect(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| Error::Broken(error.to_string()))?;
         let answer = read(response).await?;
-        self.sender = Some(sender);
+        self.kept = Some(Kept::Hyper(sender));
         Ok(answer)
     }
 

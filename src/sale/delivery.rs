@@ -319,19 +319,12 @@ struct BulkResult<'a> {
 fn read_bulk_answer(body: &Bytes, gids: &[String]) -> Result<Vec<Verdict>, String> {
     let answer: BulkAnswer<'_> =
         serde_json::from_slice(body).map_err(|error| format!("the answer is not {{\"results\":[…]}}: {error}"))?;
+    if answer.results.len() == gids.len() && answer.results.iter().zip(gids).all(|(result, gid)| result.gid == *gid) {
+        return Ok(answer.results.iter().map(verdict_of).collect()); // the usual case: in the order of the call
+    }
     let mut by_gid: HashMap<&str, Verdict> = HashMap::with_capacity(answer.results.len());
     for result in &answer.results {
-        let verdict = match result.result.as_ref() {
-            "SUCCESS" => Verdict::Created,
-            "FAILURE" => {
-                Verdict::Refused { message: shorten(result.message.as_deref().unwrap_or_default().as_bytes()) }
-            }
-            "ONGOING" => Verdict::Ongoing,
-            other => Verdict::Unknown {
-                error: format!("result `{}` is none of SUCCESS, FAILURE, ONGOING", shorten(other.as_bytes())),
-            },
-        };
-        by_gid.insert(result.gid.as_ref(), verdict);
+        by_gid.insert(result.gid.as_ref(), verdict_of(result));
     }
     Ok(gids
         .iter()
@@ -341,6 +334,17 @@ fn read_bulk_answer(body: &Bytes, gids: &[String]) -> Result<Vec<Verdict>, Strin
                 .unwrap_or(Verdict::Unknown { error: "the answer has no result for this gid".into() })
         })
         .collect())
+}
+
+fn verdict_of(result: &BulkResult<'_>) -> Verdict {
+    match result.result.as_ref() {
+        "SUCCESS" => Verdict::Created,
+        "FAILURE" => Verdict::Refused { message: shorten(result.message.as_deref().unwrap_or_default().as_bytes()) },
+        "ONGOING" => Verdict::Ongoing,
+        other => Verdict::Unknown {
+            error: format!("result `{}` is none of SUCCESS, FAILURE, ONGOING", shorten(other.as_bytes())),
+        },
+    }
 }
 
 fn shorten(bytes: &[u8]) -> String {

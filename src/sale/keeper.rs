@@ -5,6 +5,7 @@
 //! orders have not all ended is written after a short linger, so that most entries are written once.
 
 use super::delivery::{Delivery, Verdict};
+use super::finished::{Batch, EndedEntry, Finished};
 use super::waiters::Ended;
 use super::{Entry, Job, Part};
 use crate::crash;
@@ -21,7 +22,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 /// How long an ended order waits for the others of its entry.
@@ -58,6 +59,10 @@ struct Held {
     written: Vec<u8>,
     /// Orders that ended and are not written yet.
     ended: Vec<EndedOrder>,
+    /// What there is to say of orders whose end this node wrote: none for most of them.
+    details: Vec<(u16, Detail)>,
+    /// This node saw the end of all orders so far, so it knows all there is to put into the records.
+    whole: bool,
     /// Somebody waits for one of its orders: no lingering.
     urgent: bool,
     queued: bool,
@@ -103,12 +108,18 @@ pub struct Keeper {
     /// Tries that failed since the last note of them.
     unnoted: Vec<(Address, Duration, Detail)>,
     renew_at: Instant,
-    /// Told when entries have come to an end: the reconciler has work.
-    finished: Arc<Notify>,
+    /// Where entries go that have come to an end.
+    finished: Arc<Finished>,
 }
 
 impl Keeper {
-    pub fn new(sale: Arc<Part>, redis: Arc<Redis>, node: Arc<str>, delivery: Delivery, finished: Arc<Notify>) -> Self {
+    pub fn new(
+        sale: Arc<Part>,
+        redis: Arc<Redis>,
+        node: Arc<str>,
+        delivery: Delivery,
+        finished: Arc<Finished>,
+    ) -> Self {
         let renew_at = Instant::now() + sale.limits.lease / 3;
         Self {
             lane: redis.lane(),
@@ -175,8 +186,10 @@ impl Keeper {
     }
 
     fn hold(&mut self, entry: Arc<Entry>, written: Vec<u8>) {
-        let held = Held { entry: entry.clone(), written, ended: Vec::new(), urgent: false, queued: false };
-        self.held.insert(entry.id, held);
+        let whole = written.iter().all(|code| *code == b'.');
+        let id = entry.id;
+        let held = Held { entry, written, ended: Vec::new(), details: Vec::new(), whole, urgent: false, queued: false };
+        self.held.insert(id, held);
     }
 
     fn take_over(&mut self, entry: Arc<Entry>, outcome: String, jobs: Vec<(Job, Duration)>) {
@@ -293,13 +306,13 @@ impl Keeper {
             }
             crash::point("finish.before_script");
             match self.redis.finish(&mut self.lane, &self.sale.keys, &finishes, &sums).await {
-                Ok(stale) if stale.is_empty() => {
+                Ok(answer) if answer.stale.is_empty() => {
                     crash::point("finish.after_script");
-                    self.settle(finishes);
+                    self.settle(finishes, answer.notice);
                     return true;
                 }
-                Ok(stale) => {
-                    for (id, current) in stale {
+                Ok(answer) => {
+                    for (id, current) in answer.stale {
                         self.learn(id, current);
                     }
                 }
@@ -346,9 +359,9 @@ impl Keeper {
     }
 
     /// The finish script did as it was told.
-    fn settle(&mut self, finishes: Vec<Finish>) {
+    fn settle(&mut self, finishes: Vec<Finish>, notice: Option<EntryId>) {
         let (mut created, mut refused) = (0, 0);
-        let mut complete = false;
+        let mut batch = notice.map(|notice| Batch::new(self.sale.clone(), notice));
         for finish in finishes {
             let Some(held) = self.held.get_mut(&finish.entry) else { continue };
             held.written = finish.new.into_bytes();
@@ -360,18 +373,27 @@ impl Keeper {
                     refused += 1
                 }
                 let address = Address { entry: finish.entry, index: ended.index };
+                if ended.attempts > 1 || !ended.created {
+                    held.details
+                        .push((ended.index, Detail { attempts: ended.attempts, message: ended.message.clone() }));
+                }
                 self.sale.waiters.tell(&address, &Ended { status, message: ended.message });
             }
-            if !held.written.contains(&b'.') {
-                complete = true;
-                self.held.remove(&finish.entry);
+            if !held.written.contains(&b'.')
+                && let Some(held) = self.held.remove(&finish.entry)
+                && let Some(batch) = &mut batch
+            {
+                match held.whole {
+                    true => batch.push(EndedEntry { entry: held.entry, codes: held.written, details: held.details }),
+                    false => batch.push_unknown(finish.entry),
+                }
             }
         }
         counter!("rushline_orders_ended_total", "status" => "succeed").increment(created);
         counter!("rushline_orders_ended_total", "status" => "failed").increment(refused);
         self.sale.backlog.fetch_sub(created + refused, Ordering::Relaxed);
-        if complete {
-            self.finished.notify_one();
+        if let Some(batch) = batch {
+            self.finished.push(batch);
         }
     }
 
@@ -397,13 +419,13 @@ impl Keeper {
                 self.sale.waiters.tell(&address, &Ended { status: status_of(after), message });
             }
         }
+        held.whole = false; // the details of an earlier end are in Redis
         held.written = current.into_bytes();
         let written = &held.written;
         held.ended.retain(|ended| written[usize::from(ended.index)] == b'.');
         self.sale.backlog.fetch_sub(news, Ordering::Relaxed);
         if !held.written.contains(&b'.') {
-            self.held.remove(&id);
-            self.finished.notify_one();
+            self.held.remove(&id); // its notice is there: a sweep finds it
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! server ─► admission (one batcher a partition) ─► Redis ─► delivery (callers of the order endpoint) ─► keeper ─► Redis
-//!                                                              ▲                                         │
+//!                                                              ▲                                         │ └──► finished ─► reconciler
 //!                                                              └──── retry (waits out the backoff) ◄─────┘
 //! ```
 //! A [`Sale`] has one [`Part`] for each of its partitions. [`node`] routes to them; [`keeper`] owns all that this node
@@ -12,9 +12,11 @@
 pub mod admission;
 pub mod call;
 pub mod delivery;
+pub mod finished;
 pub mod keeper;
 pub mod known;
 pub mod node;
+mod plain;
 pub mod sums;
 pub mod sweep;
 pub mod waiters;

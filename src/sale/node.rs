@@ -2,6 +2,7 @@
 
 use super::admission::Admission;
 use super::delivery::Delivery;
+use super::finished::Finished;
 use super::keeper::{Keeper, Message};
 use super::waiters::Waiters;
 use super::{Limits, Part, Refused, Sale};
@@ -57,8 +58,8 @@ pub struct Node {
     /// Unique per process: it is the consumer that holds leases.
     pub name: Arc<str>,
     pub limits: Limits,
-    /// Told when orders have ended: the reconciler has work.
-    pub finished: Arc<Notify>,
+    /// Entries whose orders have all ended, for the reconciler.
+    pub finished: Arc<Finished>,
     sales: ArcSwap<HashMap<String, Arc<Open>>>,
     opening: Mutex<()>,
     outdated: Arc<Notify>,

@@ -43,7 +43,7 @@ impl Node {
     async fn sweep_part(&self, part: &Arc<Part>, ledger_keep: Duration) -> Result<(), store::Error> {
         let backlog = self.redis.backlog(&part.keys).await?;
         if backlog.finished > 0 {
-            self.finished.notify_one();
+            self.finished.wake();
         }
         if backlog.undelivered_entries > 0 {
             self.take_over(part).await?;

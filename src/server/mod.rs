@@ -2,11 +2,13 @@
 //!
 //! Placing an order and dtm's interface are one plain hyper service, because that is where the load is; everything else
 //! is axum behind it.
+//! Orders on HTTP/1.1 are read by `hot.rs` before hyper sees them.
 //! HTTP/1 and HTTP/2 (prior knowledge) on one port, gRPC there too and on a port of its own, where dtm's clients look
 //! for it. `port.rs` has the connections; these, heads and bodies are bounded.
 
 mod dtm;
 mod grpc;
+mod hot;
 mod json;
 mod metrics;
 mod orders;

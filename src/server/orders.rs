@@ -1,4 +1,4 @@
-//! Orders: placing one (the hot path, plain hyper), and asking what became of one.
+//! Orders: placing one (the hot path, read by `hot.rs` or by hyper), and asking what became of one.
 
 use super::problem::{self, Problem};
 use super::wire::{OrderView, PlaceOrder, time};
@@ -12,7 +12,7 @@ use crate::sale::{Part, Refusal};
 use crate::store::orders::{Address, status_of};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
 use serde_json::value::RawValue;
@@ -37,6 +37,27 @@ pub async fn place(app: &App, sale: &str, request: Request<Incoming>) -> Respons
 }
 
 async fn try_place(app: &App, sale: &str, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
+    let (head, body) = request.into_parts();
+    let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
+    let head = Head { query: head.uri.query(), key: header(IDEMPOTENCY_KEY), traceparent: header(TRACEPARENT) };
+    let body = read_body(body, &app.settings).await?;
+    let (open, order, wait) = read(app, sale, head, &body).await?;
+    drop(body); // a part of the connection's read buffer, which can be used again
+    try_decide(app, &open, order, wait).await
+}
+
+/// What an order request says beside its body.
+pub struct Head<'a> {
+    pub query: Option<&'a str>,
+    pub key: Option<&'a [u8]>,
+    pub traceparent: Option<&'a [u8]>,
+}
+
+/// The sale, the order, and how long its caller wants to wait for its end.
+pub type Read = (Arc<Open>, Order, Duration);
+
+/// Reads an order request.
+pub async fn read(app: &App, sale: &str, head: Head<'_>, body: &[u8]) -> Result<Read, Problem> {
     let open = match app.node.opened(sale) {
         Some(open) => open,
         None => {
@@ -44,21 +65,30 @@ async fn try_place(app: &App, sale: &str, request: Request<Incoming>) -> Result<
             app.node.open(&name).await?.ok_or_else(|| Problem::unknown_sale(sale))?
         }
     };
-    let wait = wait_of(app, request.uri().query())?;
-    let key = header(request.headers(), &IDEMPOTENCY_KEY)?.map(IdempotencyKey::parse).transpose()?;
-    let traceparent = request.headers().get(TRACEPARENT).and_then(read_traceparent);
-    let body = read_body(request.into_body(), &app.settings).await?;
-    let order = parse(&body)?.into_order(key, traceparent)?;
-    drop(body); // a part of the connection's read buffer, which can be used again
+    let wait = wait_of(app, head.query)?;
+    let key = head.key.map(read_key).transpose()?;
+    let order = parse(body)?.into_order(key, head.traceparent.and_then(read_traceparent))?;
+    Ok((open, order, wait))
+}
+
+/// Has the order decided, and answers.
+pub async fn decide(app: &App, open: &Open, order: Order, wait: Duration) -> Response<Full<Bytes>> {
+    match try_decide(app, open, order, wait).await {
+        Ok(response) => response,
+        Err(problem) => problem.response(),
+    }
+}
+
+async fn try_decide(app: &App, open: &Open, order: Order, wait: Duration) -> Result<Response<Full<Bytes>>, Problem> {
     let home = open.home(&order.buyer);
     if let Some(refusal) = home.admission.known_refusal(&order).await {
-        return Ok(refused(&open, refusal));
+        return Ok(refused(open, refusal));
     }
     // Written before the order goes its way: cheaper than keeping a copy of its items.
     let items = serde_json::to_string(&order.items).expect("items are plain data");
     let asked = home.admission.ask(order, !wait.is_zero()).await?;
     match asked.answer {
-        Answer::Refused(refusal) => Ok(refused(&open, refusal)),
+        Answer::Refused(refusal) => Ok(refused(open, refusal)),
         Answer::Admitted { address, replayed } => {
             let gid = home.part.gid(address);
             let ended = if wait.is_zero() { None } else { wait_for_end(app, &home.part, &gid, asked, wait).await? };
@@ -120,17 +150,19 @@ pub fn wait_of(app: &App, query: Option<&str>) -> Result<Duration, Problem> {
     Ok(wait)
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    value.to_str().map(Some).map_err(|_| {
+fn read_key(value: &[u8]) -> Result<IdempotencyKey, Problem> {
+    let visible = value.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
+    let text = std::str::from_utf8(value).ok().filter(|_| visible).ok_or_else(|| {
+        let name = IDEMPOTENCY_KEY;
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_order", format!("{name}: must be visible ASCII"))
             .field(name.as_str())
-    })
+    })?;
+    Ok(IdempotencyKey::parse(text)?)
 }
 
 /// A W3C trace context, if it is one; a bad one is left out, as the recommendation has it.
-fn read_traceparent(value: &HeaderValue) -> Option<String> {
-    let text = value.to_str().ok()?;
+fn read_traceparent(value: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(value).ok()?;
     let well_formed = text.len() == 55
         && text.bytes().enumerate().all(|(at, byte)| match at {
             2 | 35 | 52 => byte == b'-',

@@ -1,5 +1,6 @@
 //! A port: accepts connections, bounds them, and lets them end in good order.
 
+use super::hot::{self, Rewound};
 use super::{Doors, Port, answer};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -35,6 +36,7 @@ pub async fn run(
         .max_concurrent_streams(256)
         .max_header_list_size(32 * 1024)
         .keep_alive_interval(Duration::from_secs(30));
+    let builder = Arc::new(builder);
     loop {
         let permit = tokio::select! {
             permit = connections.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
@@ -53,15 +55,24 @@ pub async fn run(
             () = told_to_stop(&mut stopping) => break,
         };
         let _ = stream.set_nodelay(true);
-        let doors = doors.clone();
+        let (doors, builder, watcher, stopping) =
+            (doors.clone(), builder.clone(), graceful.watcher(), stopping.clone());
+        let service_doors = doors.clone();
         let service = hyper::service::service_fn(move |request| {
-            let doors = doors.clone();
+            let doors = service_doors.clone();
             async move { Ok::<_, std::convert::Infallible>(answer(&doors, port, request).await) }
         });
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended badly");
+            let rest = match port {
+                Port::Http => hot::serve(stream, &doors, stopping).await,
+                Port::Grpc => Some(Rewound::untouched(stream)),
+            };
+            if let Some(stream) = rest {
+                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                // In a box: most connections never come here, and it is large.
+                if let Err(error) = Box::pin(watcher.watch(connection)).await {
+                    tracing::debug!(%error, "a connection ended badly");
+                }
             }
             drop(permit);
         });

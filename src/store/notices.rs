@@ -28,6 +28,30 @@ impl Redis {
         stream.get(1).map_or(Ok(Vec::new()), read_notices)
     }
 
+    /// New notices for this consumer once the oldest that there is has lain for `age`: whoever ended these entries drains
+    /// them from memory, unless it died or had no room for them.
+    pub async fn old_notices(
+        &self,
+        keys: &Keys,
+        node: &str,
+        age: Duration,
+        count: usize,
+    ) -> Result<Vec<Notice>, Error> {
+        let (oldest, (seconds, micros)): (Value, (u64, u64)) = redis::pipe()
+            .cmd("XRANGE")
+            .arg(&keys.finished)
+            .arg(&["-", "+", "COUNT", "1"])
+            .cmd("TIME")
+            .query_async(&mut self.slow())
+            .await?;
+        let Some(oldest) = read_notices(&oldest)?.pop() else { return Ok(Vec::new()) };
+        let now_ms = seconds * 1000 + micros / 1000;
+        if oldest.id.ms + age.as_millis() as u64 > now_ms {
+            return Ok(Vec::new());
+        }
+        self.notices(keys, node, ">", count).await
+    }
+
     /// Takes over notices whose reconciler has not been heard of for `idle`.
     pub async fn take_over_notices(
         &self,

@@ -58,9 +58,9 @@ pub enum Decision {
 pub struct Prepared {
     pub order: Order,
     frame: Vec<u8>,
-    /// 96 bits of SHA-256 of the idempotency key; empty without one. Kept for every order of the sale, so no longer
+    /// 96 bits of SHA-256 of the idempotency key, if there is one. Kept for every order of the sale, so no longer
     /// than needed: to meet another's key by chance takes 2^48 orders, and nobody can aim at one.
-    key_digest: Vec<u8>,
+    key_digest: Option<KeyDigest>,
     /// 64 bits of SHA-256 over buyer, items and payload.
     body_digest: [u8; 8],
 }
@@ -78,9 +78,9 @@ impl Prepared {
     pub fn new(order: Order) -> Self {
         let mut frame = Vec::with_capacity(96 + order.payload.as_ref().map_or(0, |payload| payload.get().len()));
         frame::encode(&order, &mut frame);
-        let (mut key_digest, mut body_digest) = (Vec::new(), [0; 8]);
+        let (mut key_digest, mut body_digest) = (None, [0; 8]);
         if let Some(key) = &order.key {
-            key_digest.extend_from_slice(&self::key_digest(key));
+            key_digest = Some(self::key_digest(key));
             // The trace context may differ between two tries of one request; all else may not.
             let mut hash = Sha256::new();
             hash.update(order.buyer.as_str().as_bytes());
@@ -95,6 +95,10 @@ impl Prepared {
             body_digest.copy_from_slice(&hash.finalize()[..8]);
         }
         Self { order, frame, key_digest, body_digest }
+    }
+
+    fn key_digest(&self) -> &[u8] {
+        self.key_digest.as_ref().map_or(&[], |digest| &digest[..])
     }
 }
 
@@ -128,6 +132,15 @@ pub struct Sums {
     /// Orders that were waiting for a retry.
     pub retries: Vec<Address>,
     pub details: Vec<(Address, Detail)>,
+}
+
+/// What order_finish answered.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// The notice of the entries whose orders have all ended by this; it is for whoever drains them.
+    pub notice: Option<EntryId>,
+    /// Not empty: nothing happened, because these entries stand like this in Redis (an empty text: gone).
+    pub stale: Vec<(EntryId, String)>,
 }
 
 /// More than one character to say about an order.
@@ -187,6 +200,9 @@ impl Redis {
         ]);
         let mut skus: Vec<&str> = Vec::new();
         let mut items = Vec::with_capacity(batch.len() * 7);
+        let mut bodies = Vec::with_capacity(batch.len() * 8);
+        let mut sizes = Vec::with_capacity(batch.len() * 4);
+        let mut frames = Vec::with_capacity(batch.iter().map(|request| request.frame.len()).sum());
         for request in batch {
             items.push(request.order.items.len() as u8);
             for item in &request.order.items {
@@ -198,22 +214,20 @@ impl Redis {
                 items.extend_from_slice(&(position as u16 + 1).to_be_bytes());
                 items.extend_from_slice(&item.quantity.to_be_bytes());
             }
+            bodies.extend_from_slice(&request.body_digest);
+            sizes.extend_from_slice(&(request.frame.len() as u32).to_be_bytes());
+            frames.extend_from_slice(&request.frame);
         }
         command.arg(node).arg(batch.len()).arg(skus.len()).arg(items).arg(u8::from(wait != Wait::Nothing));
+        command.arg(bodies).arg(frames).arg(sizes);
         for sku in skus {
             command.arg(sku);
         }
         for request in batch {
-            command.arg(&request.key_digest);
-        }
-        for request in batch {
-            command.arg(if request.key_digest.is_empty() { &[][..] } else { &request.body_digest[..] });
+            command.arg(request.key_digest());
         }
         for request in batch {
             command.arg(request.order.buyer.as_str());
-        }
-        for request in batch {
-            command.arg(&request.frame);
         }
         let reply = self.run(lane, &command).await?;
         let admitted = read_decisions(&reply, batch.len())
@@ -222,15 +236,14 @@ impl Redis {
         Ok(admitted)
     }
 
-    /// Notes outcomes and moves units. `Ok(empty)`: done. Otherwise nothing happened, and these entries stand
-    /// otherwise in Redis than expected (an empty text: the entry is gone).
+    /// Notes outcomes and moves units, unless an entry stands otherwise in Redis than expected: then nothing happens.
     pub async fn finish(
         &self,
         lane: &mut Lane,
         keys: &Keys,
         entries: &[Finish],
         sums: &Sums,
-    ) -> Result<Vec<(EntryId, String)>, Error> {
+    ) -> Result<Finished, Error> {
         let mut command = scripts::order_finish.call(&[
             &keys.stock,
             &keys.buyers,
@@ -267,9 +280,11 @@ impl Redis {
         let words: Vec<String> = redis::from_redis_value_ref(&reply)
             .map_err(|_| Error::Unexpected { what: "order_finish", reply: format!("{reply:?}") })?;
         match words.split_first() {
-            Some((word, [])) if word == "DONE" => Ok(Vec::new()),
+            Some((word, [notice])) if word == "DONE" => Ok(Finished { notice: notice.parse().ok(), stale: Vec::new() }),
             Some((word, stale)) if word == "STALE" => {
-                Ok(stale.chunks_exact(2).filter_map(|pair| Some((pair[0].parse().ok()?, pair[1].clone()))).collect())
+                let pairs = stale.chunks_exact(2);
+                let stale = pairs.filter_map(|pair| Some((pair[0].parse().ok()?, pair[1].clone()))).collect();
+                Ok(Finished { notice: None, stale })
             }
             _ => Err(Error::Unexpected { what: "order_finish", reply: format!("{words:?}") }),
         }

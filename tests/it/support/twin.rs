@@ -201,7 +201,7 @@ impl Twin {
     }
 
     async fn send(&self, (finishes, sums): &Sent) -> Vec<(EntryId, String)> {
-        self.redis.finish(&mut self.redis.lane(), &self.keys, finishes, sums).await.unwrap()
+        self.redis.finish(&mut self.redis.lane(), &self.keys, finishes, sums).await.unwrap().stale
     }
 
     /// Ends open orders on both sides. Answers what was sent, so that it can be sent again.

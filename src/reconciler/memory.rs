@@ -1,0 +1,151 @@
+//! Draining from memory what this node ended itself: see [`crate::sale::finished`]. One write to the sink for all sales,
+//! then one script a partition to have Redis forget.
+
+use super::{Error, Reconciler, sold};
+use crate::crash;
+use crate::domain::ids::EntryId;
+use crate::domain::order::{Order, Record};
+use crate::sale::Part;
+use crate::sale::finished::{Batch, EndedEntry};
+use crate::store::notices::Notice;
+use crate::store::orders::{Address, status_of};
+use metrics::{counter, histogram};
+use std::sync::Arc;
+
+/// Records ready to be written, and what Redis may forget once they are.
+#[derive(Default)]
+pub(super) struct Prepared {
+    records: Vec<Record>,
+    shares: Vec<Share>,
+}
+
+/// What there is of one partition: its records stand together.
+struct Share {
+    part: Arc<Part>,
+    notices: Vec<Notice>,
+    unknown: Vec<EntryId>,
+    details: Vec<Address>,
+    records: std::ops::Range<usize>,
+}
+
+impl Prepared {
+    fn new(mut batches: Vec<Batch>) -> Self {
+        let mut prepared = Self::default();
+        batches.sort_by(|a, b| Arc::as_ptr(&a.part).cmp(&Arc::as_ptr(&b.part))); // stable: those of a partition stay in order
+        for batch in batches {
+            prepared.add(batch);
+        }
+        prepared
+    }
+
+    fn add(&mut self, batch: Batch) {
+        let start = self.records.len();
+        if self.shares.last().is_none_or(|share| !Arc::ptr_eq(&share.part, &batch.part)) {
+            let (notices, unknown, details) = (Vec::new(), Vec::new(), Vec::new());
+            self.shares.push(Share { part: batch.part.clone(), notices, unknown, details, records: start..start });
+        }
+        let share = self.shares.last_mut().expect("pushed above");
+        let known = batch.entries.iter().map(|ended| ended.entry.id);
+        let entries = known.chain(batch.unknown.iter().copied()).collect();
+        share.notices.push(Notice { id: batch.notice, entries });
+        share.unknown.extend(batch.unknown);
+        for ended in batch.entries {
+            let entry = ended.entry.id;
+            share.details.extend(ended.details.iter().map(|(index, _)| Address { entry, index: *index }));
+            records(&share.part, ended, batch.notice.ms, &mut self.records);
+        }
+        share.records.end = self.records.len();
+    }
+}
+
+impl Reconciler {
+    /// Drains what waits in memory. What could not be written stays in `self.owed`, to be the first next time.
+    pub(super) async fn drain_memory(&mut self) -> Result<(), Error> {
+        loop {
+            let prepared = match self.owed.take() {
+                Some(owed) => owed,
+                None => Prepared::new(self.node.finished.take(self.batch_max)),
+            };
+            if prepared.shares.is_empty() {
+                return Ok(());
+            }
+            if let Err(error) = self.write_memory(&prepared).await {
+                self.owed = Some(prepared);
+                return Err(error);
+            }
+        }
+    }
+
+    async fn write_memory(&self, prepared: &Prepared) -> Result<(), Error> {
+        for share in &prepared.shares {
+            self.node.confirm_durable(&share.part).await?;
+        }
+        match self.write(&prepared.records).await {
+            // One order that its database does not take must not hold up all others: by entries, as a sweep does it.
+            Err(Error::Sink(super::sink::Error::Refused { .. })) => {
+                for share in &prepared.shares {
+                    self.settle(&share.part, &share.notices).await?;
+                }
+                return Ok(());
+            }
+            other => other?,
+        }
+        for share in &prepared.shares {
+            if !share.unknown.is_empty() {
+                let finished: Vec<_> = share
+                    .notices
+                    .iter()
+                    .flat_map(|notice| notice.entries.iter().map(|entry| (*entry, notice.id.ms)))
+                    .filter(|(entry, _)| share.unknown.contains(entry))
+                    .collect();
+                self.settle_entries(&share.part, &finished).await?;
+            }
+            let notices: Vec<EntryId> = share.notices.iter().map(|notice| notice.id).collect();
+            let sold = sold(&prepared.records[share.records.clone()]);
+            self.node.redis.drained(&share.part.keys, &notices, &sold, &share.details).await?;
+        }
+        crash::point("drain.after_forget");
+        Ok(())
+    }
+
+    /// Writes records durably.
+    pub(super) async fn write(&self, records: &[Record]) -> Result<(), Error> {
+        let sink = self.records.sink().await?;
+        crash::point("drain.before_write");
+        let started = tokio::time::Instant::now();
+        for batch in records.chunks(self.batch_max) {
+            sink.write(batch).await?;
+        }
+        histogram!("rushline_records_write_seconds").record(started.elapsed());
+        counter!("rushline_records_written_total").increment(records.len() as u64);
+        crash::point("drain.after_write");
+        Ok(())
+    }
+}
+
+/// The records of one entry. Its orders are usually nobody else's any more, and then nothing is copied.
+fn records(part: &Part, ended: EndedEntry, finished_ms: u64, records: &mut Vec<Record>) {
+    let entry = ended.entry.id;
+    let orders = match Arc::try_unwrap(ended.entry) {
+        Ok(entry) => entry.orders,
+        Err(shared) => shared.orders.clone(),
+    };
+    let mut details = ended.details;
+    details.sort_unstable_by_key(|(index, _)| *index);
+    let mut details = details.into_iter().peekable();
+    for ((index, order), code) in (0..).zip(orders).zip(ended.codes) {
+        let detail = details.next_if(|(of, _)| *of == index).map(|(_, detail)| detail).unwrap_or_default();
+        let Order { buyer, items, payload, .. } = order;
+        records.push(Record {
+            gid: part.gid(Address { entry, index }),
+            buyer,
+            items,
+            payload: payload.map_or_else(|| "null".to_owned(), |payload| Box::<str>::from(payload).into_string()),
+            status: status_of(code),
+            reason: detail.message.filter(|_| code == b'f'),
+            attempts: detail.attempts.max(1),
+            admitted_ms: entry.ms,
+            finished_ms,
+        });
+    }
+}
