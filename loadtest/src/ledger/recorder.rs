@@ -185,6 +185,14 @@ impl Recorder {
         self.state().seconds.range(from..).map(|(_, second)| second.clone()).collect()
     }
 
+    /// Sums so far, and the newest second before `second`: for the live view.
+    pub fn glance(&self, second: u64) -> (Counts, Option<Second>) {
+        let state = self.state();
+        let mut sums = Counts::default();
+        state.seconds.values().for_each(|second| sums.add(&second.counts));
+        (sums, state.seconds.range(..second).next_back().map(|(_, second)| second.clone()))
+    }
+
     /// The newest sample of each SKU.
     pub fn stock_now(&self) -> Vec<StockSample> {
         let mut newest = BTreeMap::new();
