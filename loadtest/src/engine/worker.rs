@@ -45,7 +45,9 @@ impl Worker {
             {
                 let mut effort = self.effort.borrow_mut();
                 effort.requests += 1;
-                if waited {
+                if self.crowd.closed_loop {
+                    // There is no moment that was intended.
+                } else if waited {
                     effort.waited += 1;
                 } else {
                     effort.schedule_error.saturating_record(sent_us.saturating_sub(step.due));

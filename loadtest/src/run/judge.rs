@@ -7,13 +7,12 @@ use anyhow::Context;
 use tokio::time::{Instant, sleep};
 
 use super::parts::Parts;
-use crate::audit::Audit;
 use crate::http::Api;
 use crate::ledger::{Ledger, Plan, Recorder, StockSample};
 use crate::oracle::{self, Aftermath, Tolerance, Verdict};
 use crate::resp::Redis;
 use crate::scenario::Work;
-use crate::sink_service;
+use crate::sink_service::{self, now_unix_us};
 use crate::target::dtm;
 
 /// Orders that are on their way when the last buyer is gone get this long; a check-back of dtm's alone takes 40 s.
@@ -22,41 +21,45 @@ const POLL: Duration = Duration::from_millis(100);
 /// A shop without an audit has settled when its order service heard nothing new for this long.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// Judges what `recorder` has. `over_us` is when the last buyer was gone.
+/// Judges what `recorder` has.
 pub async fn judge(
     parts: &Parts,
     work: Work,
     plan: Plan,
     recorder: &Recorder,
-    over_us: u64,
-) -> anyhow::Result<(Ledger, Verdict)> {
+) -> anyhow::Result<(Ledger, Aftermath, Verdict)> {
     let service = parts.service.context("no order service")?;
-    let began = plan.began_unix_us;
-    let with_audit = parts.audited();
-    match with_audit {
-        // What does not settle is said by the aftermath; here it is only waited for.
-        Some(shop) => _ = Audit::settled(shop, parts.sale(), SETTLE_TIME_MAX).await,
-        None => quiet(service, parts.sale()).await?,
-    }
-    recorder.called(sink_service::fetch(service, began).await?);
-    let ledger = recorder.finish(plan)?;
-    if work != Work::Orders {
-        let mut verdict = Verdict::default();
-        verdict.not_judged.push("sagas have no stock and no orders: there is nothing to judge".into());
-        return Ok((ledger, verdict));
-    }
-    let after = match with_audit {
-        Some(shop) => Aftermath::ask(shop, &ledger, over_us, SETTLE_TIME_MAX).await?,
-        None if parts.speaks_dtm() => dtm_aftermath(parts, &ledger, over_us).await?,
-        None => Aftermath {
-            problem: Some("a shop described by a template cannot be asked".into()),
-            over_us,
-            ..Aftermath::default()
-        },
+    let (ledger, after) = match parts.audited() {
+        Some(shop) => oracle::conclude(shop, service, recorder, plan, SETTLE_TIME_MAX).await?,
+        None => {
+            quiet(service, parts.sale()).await?;
+            recorder.called(sink_service::fetch(service, plan.began_unix_us).await?);
+            let over_us = now_unix_us().saturating_sub(plan.began_unix_us);
+            let ledger = recorder.finish(plan)?;
+            let after = unaudited(parts, work, &ledger, over_us).await?;
+            (ledger, after)
+        }
     };
-    let marks_replays = with_audit.is_some();
-    let verdict = oracle::judge(&ledger, &after, Tolerance { marks_replays, ..Tolerance::default() });
-    Ok((ledger, verdict))
+    let verdict = if work == Work::Orders {
+        let marks_replays = parts.audited().is_some();
+        oracle::judge(&ledger, &after, Tolerance { marks_replays, ..Tolerance::default() })
+    } else {
+        let mut verdict = Verdict::default();
+        verdict.looked_at("sagas that were answered as done", ledger.counts.created);
+        verdict
+    };
+    Ok((ledger, after, verdict))
+}
+
+async fn unaudited(parts: &Parts, work: Work, ledger: &Ledger, over_us: u64) -> anyhow::Result<Aftermath> {
+    if work != Work::Orders {
+        return Ok(Aftermath { settled: true, over_us, ..Aftermath::default() });
+    }
+    if parts.speaks_dtm() {
+        return dtm_aftermath(parts, ledger, over_us).await;
+    }
+    let problem = Some("a shop described by a template cannot be asked".into());
+    Ok(Aftermath { problem, over_us, ..Aftermath::default() })
 }
 
 /// Waits until the order service hears nothing new.

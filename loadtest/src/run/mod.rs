@@ -19,7 +19,6 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::engine::clock::micros;
 use crate::engine::crowd::{Crowd, phases};
 use crate::engine::schedule::Phase;
 use crate::engine::{Drive, Effort};
@@ -156,9 +155,8 @@ async fn play(settings: &Settings, scenario: &Scenario, parts: &mut Parts) -> an
         } => return Err(failed),
         () = judge::sample(shop_api, &sale_name, began, &recorder) => unreachable!("it samples until it is dropped"),
     };
-    let over_us = micros(began.elapsed());
     plan.sales[0].restocks = restocks;
-    let (ledger, verdict) = judge::judge(parts, scenario.work, plan, &recorder, over_us).await?;
+    let (ledger, _, verdict) = judge::judge(parts, scenario.work, plan, &recorder).await?;
     print(&effort, &ledger);
     print!("{verdict}");
     Ok(verdict.exit_code())

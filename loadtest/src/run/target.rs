@@ -24,6 +24,8 @@ pub async fn maker(settings: &Settings, scenario: &Scenario, parts: &Parts, plan
             !scenario.buyers.iter().any(settles),
             "buyers[]: dtm's protocol has no paying and cancelling of orders"
         );
+        let refuses = scenario.order_service.refuse_percent > 0.0;
+        ensure!(!refuses, "order_service.refuse_percent: the branch of a dtm message cannot refuse");
         let work = scenario.work;
         let service = match (&parts.stock, work) {
             (Some(stock), Work::Orders) => dtm::service::start(stock.clone()).await?,
