@@ -22,6 +22,9 @@ pub mod schedule;
 pub mod trace;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -6,6 +6,7 @@ pub mod fault;
 mod judge;
 mod parts;
 pub mod proxy;
+mod sale;
 mod target;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -29,8 +30,8 @@ use fault::Fault;
 use parts::Parts;
 
 /// Between the last preparation and the first buyer; each connection takes its time on top.
-const LEAD: Duration = Duration::from_millis(500);
-const LEAD_PER_CONNECTION: Duration = Duration::from_micros(100);
+const LEAD: Duration = Duration::from_secs(1);
+const LEAD_PER_CONNECTION: Duration = Duration::from_micros(200);
 /// Answers that one thread keeps: 48 bytes each and the gids.
 const ROWS_MAX: usize = 20_000_000;
 
@@ -155,6 +156,7 @@ async fn play(settings: &Settings, scenario: &Scenario, parts: &mut Parts) -> an
         } => return Err(failed),
         () = judge::sample(shop_api, &sale_name, began, &recorder) => unreachable!("it samples until it is dropped"),
     };
+    parts.mend().await?;
     plan.sales[0].restocks = restocks;
     let (ledger, _, verdict) = judge::judge(parts, scenario.work, plan, &recorder).await?;
     print(&effort, &ledger);

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use serde_json::json;
 use tokio::process::Command;
 use tokio::time::sleep_until;
 
@@ -13,12 +12,10 @@ use super::fault::{Fault, Link, What, Who};
 use super::proxy::Proxy;
 use super::{Settings, address_of};
 use crate::http::Api;
-use crate::ledger::{SalePlan, Stock};
 use crate::processes::{Process, free_port, sibling};
 use crate::redis_server::{self, Setup};
-use crate::resp::{Place, Redis};
-use crate::scenario::{OrderService, Scenario, Work, seconds};
-use crate::target::dtm;
+use crate::resp::Place;
+use crate::scenario::{OrderService, Scenario};
 
 /// See the module. Must be stopped: dropping it kills the processes, and what those started stays.
 #[derive(Default)]
@@ -38,6 +35,8 @@ pub struct Parts {
     orders_link: Option<Proxy>,
     redis_link: Option<Proxy>,
     socket_directory: Option<PathBuf>,
+    /// What went wrong and was not mended yet.
+    broken: Vec<What>,
     sale: String,
     dtm: bool,
 }
@@ -202,75 +201,6 @@ impl Parts {
         self.dtm
     }
 
-    /// Puts the sale up, and says what the oracle may expect of it.
-    pub async fn open_sale(&self, scenario: &Scenario, began_unix: Duration) -> anyhow::Result<SalePlan> {
-        let sale = &scenario.sale;
-        let stock: Vec<Stock> =
-            (1..=sale.skus).map(|sku| Stock { sku: format!("sku-{sku}"), units: sale.units }).collect();
-        let micros = |s: f64| (s * 1e6) as i64;
-        let plan = SalePlan {
-            name: self.sale.clone(),
-            limit_per_buyer: sale.limit_per_buyer.filter(|_| !self.dtm),
-            opens_us: sale.opens_s.map(micros).filter(|_| !self.dtm),
-            closes_us: sale.closes_s.map(micros).filter(|_| !self.dtm),
-            reserve_for_us: sale.reserve_for_s.map(|s| micros(s).unsigned_abs()),
-            restocks: Vec::new(),
-            stock,
-        };
-        if scenario.work != Work::Orders {
-            return Ok(plan);
-        }
-        if self.dtm {
-            let place =
-                self.stock.as_ref().context("a dtm target keeps its stock in a Redis\nhint: --stock HOST:PORT")?;
-            let mut redis = Redis::at(place).await?;
-            for stock in &plan.stock {
-                redis.call(&["SET", &dtm::stock_key(&self.sale, &stock.sku), &stock.units.to_string()]).await?;
-            }
-        } else if let Some(shop) = self.shop {
-            let body = self.sale_body(scenario, &plan, began_unix)?;
-            shop.expect("POST", "/v1/sales", Some(&body)).await?;
-        }
-        Ok(plan)
-    }
-
-    fn sale_body(&self, scenario: &Scenario, plan: &SalePlan, began: Duration) -> anyhow::Result<serde_json::Value> {
-        let (sale, service) = (&scenario.sale, &scenario.order_service);
-        let (called, asked) = (self.for_orders.context("no order service")?, self.service.context("no order service")?);
-        let mut body = json!({
-            "sale": plan.name,
-            "items": plan.stock,
-            "order_endpoint": {
-                "url": format!("http://{called}/orders"),
-                "count_url": format!("http://{}/count", asked.address),
-                "list_url": format!("http://{}/gids", asked.address),
-                "timeout_ms": service.timeout_ms,
-                "max_concurrency": service.max_concurrency,
-                "mode": service.mode,
-            },
-        });
-        let at = |s: f64| -> anyhow::Result<serde_json::Value> {
-            let ms = i64::try_from(began.as_millis())? + (s * 1000.0) as i64;
-            Ok(jiff::Timestamp::from_millisecond(ms)?.to_string().into())
-        };
-        if let Some(limit) = sale.limit_per_buyer {
-            body["limit_per_buyer"] = limit.into();
-        }
-        if let Some(class) = &sale.durability {
-            body["durability"] = class.as_str().into();
-        }
-        if let Some(s) = sale.opens_s {
-            body["opens_at"] = at(s)?;
-        }
-        if let Some(s) = sale.closes_s {
-            body["closes_at"] = at(s)?;
-        }
-        if let Some(s) = sale.reserve_for_s {
-            body["reserve_for_ms"] = u64::try_from(seconds(s).as_millis())?.into();
-        }
-        Ok(body)
-    }
-
     /// Lets everything go wrong that is to, each at its time.
     pub async fn break_things(&mut self, faults: &[Fault], began: Instant) -> anyhow::Result<()> {
         /// What is to be done, or undone.
@@ -284,6 +214,25 @@ impl Parts {
         for Deed(at, fault, begins) in deeds {
             sleep_until((began + at).into()).await;
             self.perform(&fault.what, fault.lasts.is_some(), begins).await.with_context(|| format!("{fault:?}"))?;
+            if begins {
+                self.broken.push(fault.what.clone());
+            } else if let Some(at) = self.broken.iter().position(|what| *what == fault.what) {
+                self.broken.remove(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// The buyers are gone: what is still broken is mended, since nothing can be judged of a shop that hangs or is dead.
+    pub async fn mend(&mut self) -> anyhow::Result<()> {
+        for what in std::mem::take(&mut self.broken) {
+            // A stopped process goes on by two signals as well as by one.
+            self.perform(&what, false, false).await.with_context(|| format!("mending {what:?}"))?;
+        }
+        if let (Some(rushline), Some(shop)) = (&mut self.rushline, self.shop)
+            && let Some(process) = &mut rushline.process
+        {
+            process.ready(shop, "/readyz").await?;
         }
         Ok(())
     }
@@ -295,7 +244,10 @@ impl Parts {
             (What::Kill(Who::Pid(pid)), true) => send_signal("-KILL", *pid).await,
             (What::Kill(who), true) => self.started(*who)?.process.take().context("is not running")?.kill().await,
             (What::Kill(Who::Pid(_)), false) => Ok(()),
-            (What::Kill(who), false) => self.started(*who)?.start(),
+            (What::Kill(who), false) => {
+                let started = self.started(*who)?;
+                if started.process.is_none() { started.start() } else { Ok(()) }
+            }
             (What::Delay(link, by), true) => self.link(*link).map(|proxy| proxy.delay(*by)),
             (What::Delay(link, _), false) => self.link(*link).map(|proxy| proxy.delay(Duration::ZERO)),
             (What::Cut(link), true) => self.link(*link).map(|proxy| proxy.cut(lasts)),
