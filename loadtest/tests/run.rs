@@ -2,6 +2,7 @@
 //!
 //! They need `rushline` beside this package's program, as `cargo test --workspace` leaves it.
 
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -94,6 +95,28 @@ fn a_sale_by_dtms_protocol_is_judged_clean() {
     let (output, run) = run("dtm", &scenario, &["--start", "--target", "dtm"]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(run["verdict"]["looked_at"]["orders that stand"].as_u64() > Some(200), "{run}");
+}
+
+/// A run against a shop that lies ends with the exit code that says so, and one against an honest shop does not.
+#[test]
+fn a_shop_that_is_wrong_is_found_out() {
+    for (fault, code, charge) in [("none", 0, ""), ("oversell", 3, "oversold")] {
+        let mut shop = Command::new(loadtest())
+            .args(["bad-shop", "--fault", fault])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(shop.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = format!("http://{}", line.trim().strip_prefix("listening on ").unwrap());
+        let scenario = FLASH.replace("rate = 100", "rate = 50");
+        let (output, run) = run(fault, &scenario, &["--target", &url]);
+        shop.kill().unwrap();
+        shop.wait().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        let charges = run["verdict"]["charges"].as_object().unwrap();
+        assert_eq!(charges.contains_key(charge), code == 3, "{charges:?}");
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ use crate::engine::schedule::Phase;
 use crate::engine::{Drive, Effort};
 use crate::ledger::{Plan, Recorder};
 use crate::processes::fresh_directory;
+use crate::report::{About, Live, Output, Run, show};
 use crate::scenario::{Scenario, seconds};
 use fault::Fault;
 use parts::Parts;
@@ -82,6 +83,8 @@ pub struct Settings {
     /// Directory of data and logs of what is started; its old content goes.
     #[arg(long, default_value = "target/loadtest")]
     directory: PathBuf,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Runs the scenario. The exit code is the verdict.
@@ -142,6 +145,13 @@ async fn play(settings: &Settings, scenario: &Scenario, parts: &mut Parts) -> an
         Arc::new(move |_| Ok((crowd(&scenario, &phases, closed_loop).0, make()?)))
     };
     let engine = crate::engine::run(drive, phases, supply, &recorder, stop);
+    let live = Live {
+        recorder: recorder.clone(),
+        began,
+        lasts: (!closed_loop).then_some(lasts),
+        units: plan.sales[0].stock.iter().map(|stock| stock.units).sum(),
+        quiet: settings.output.quiet(),
+    };
     let mut restocks = Vec::new();
     let (shop_api, sale_name) = (parts.audited(), parts.sale().to_owned());
     let effort = tokio::select! {
@@ -154,14 +164,18 @@ async fn play(settings: &Settings, scenario: &Scenario, parts: &mut Parts) -> an
                 Err(error) => error,
             }
         } => return Err(failed),
+        () = show(live) => unreachable!("it shows until it is dropped"),
         () = judge::sample(shop_api, &sale_name, began, &recorder) => unreachable!("it samples until it is dropped"),
     };
     parts.mend().await?;
     plan.sales[0].restocks = restocks;
-    let (ledger, _, verdict) = judge::judge(parts, scenario.work, plan, &recorder).await?;
-    print(&effort, &ledger);
-    print!("{verdict}");
-    Ok(verdict.exit_code())
+    let (mut ledger, _, verdict) = judge::judge(parts, scenario.work, plan, &recorder).await?;
+    // Who waited for a connection was late by the server's doing and not by the harness's.
+    ledger.lateness = effort.schedule_error.clone();
+    let code = verdict.exit_code();
+    let run = Run::new(about(settings, scenario, &faults, &effort), &ledger, verdict);
+    settings.output.publish(&run, &ledger)?;
+    Ok(code)
 }
 
 fn crowd(scenario: &Scenario, phases: &[Phase], closed_loop: bool) -> (Crowd, Vec<crate::ledger::Basket>) {
@@ -177,24 +191,39 @@ impl Drop for StopOnDrop {
     }
 }
 
-fn print(effort: &Effort, ledger: &crate::ledger::Ledger) {
-    let q = |histogram: &hdrhistogram::Histogram<u64>, q: f64| histogram.value_at_quantile(q) as f64 / 1000.0;
-    println!(
-        "{} requests in {:.1} s ({:.0}/s), {} waited for a connection; schedule error p50 {:.3} p99 {:.3} ms",
-        effort.requests,
-        effort.elapsed.as_secs_f64(),
-        effort.requests as f64 / effort.elapsed.as_secs_f64(),
-        effort.waited,
-        q(&effort.schedule_error, 0.5),
-        q(&effort.schedule_error, 0.99),
-    );
-    println!(
-        "latency p50 {:.2} p99 {:.2} p99.9 {:.2} ms",
-        q(&ledger.latency, 0.5),
-        q(&ledger.latency, 0.99),
-        q(&ledger.latency, 0.999)
-    );
-    println!("{:#?}", ledger.counts);
+/// What the run was, for whoever reads its results later.
+fn about(settings: &Settings, scenario: &Scenario, faults: &[Fault], effort: &Effort) -> About {
+    let mut said = std::collections::BTreeMap::new();
+    let mut say = |name: &str, value: String| _ = said.insert(name.to_owned(), value);
+    say("connections", settings.connections.to_string());
+    say("threads", settings.threads.to_string());
+    say("scale", settings.scale.to_string());
+    say("http", settings.http2.map_or("1".into(), |streams| format!("2, {streams} streams a connection")));
+    say("waited for a connection", effort.waited.to_string());
+    if !faults.is_empty() {
+        let words = scenario.faults.iter().chain(&settings.faults);
+        say("faults", words.cloned().collect::<Vec<_>>().join("; "));
+    }
+    let mut warnings = Vec::new();
+    if effort.cut_short {
+        warnings.push(format!("cut short {} s after the last arrival: not all buyers were done", scenario.patience_s));
+    }
+    if effort.waited * 100 > effort.requests {
+        let share = effort.waited as f64 * 100.0 / effort.requests as f64;
+        warnings.push(format!(
+            "{share:.0} % of the requests waited for a free connection, and their latency contains it (--connections)"
+        ));
+    }
+    let target = if settings.start { format!("{} of this run", settings.target) } else { settings.target.clone() };
+    About {
+        name: format!("{}-{}", jiff::Zoned::now().date(), scenario.name),
+        scenario: scenario.name.clone(),
+        about: scenario.about.clone(),
+        target,
+        seed: scenario.seed,
+        settings: said,
+        warnings,
+    }
 }
 
 /// `http://host:port` as an address; a host's first.

@@ -62,7 +62,7 @@ pub async fn maker(settings: &Settings, scenario: &Scenario, parts: &Parts, plan
             needs(Kind::Cancel, |manner| manner.cancel_percent > 0.0),
             "buyers[].cancel_percent: the template has no [cancel]"
         );
-        return Ok(Arc::new(move || Ok(Target::Template(make()?))));
+        return Ok(Arc::new(move || Ok(Target::Template(Box::new(make()?)))));
     }
     let waits_ms: Vec<u64> = scenario.buyers.iter().map(|manner| manner.wait_ms).collect();
     Ok(Arc::new(move || Ok(Target::Rushline(Rushline::new(address, &sale, &baskets, waits_ms.clone())))))
