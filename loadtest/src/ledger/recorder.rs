@@ -180,7 +180,8 @@ impl Recorder {
         self.state().stock.push(sample);
     }
 
-    /// The seconds that every answer of so far is in, from `from` on: for the live view. The newest may still grow.
+    /// The seconds that every answer of so far is in, from `from` on. The newest may still grow.
+    #[cfg(test)]
     pub fn seconds(&self, from: u64) -> Vec<Second> {
         self.state().seconds.range(from..).map(|(_, second)| second.clone()).collect()
     }

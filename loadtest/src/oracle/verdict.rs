@@ -50,6 +50,7 @@ pub enum Charge {
 }
 
 impl Charge {
+    #[cfg(test)]
     pub const ALL: [Self; 16] = [
         Self::Oversold,
         Self::Undersold,
