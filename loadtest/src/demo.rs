@@ -4,6 +4,8 @@
 //! three accounts against each other: what buyers were told, what the server's audit says, and what the order service
 //! has in its table. Exit code 1 if they differ anywhere.
 
+mod report;
+
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -23,7 +25,7 @@ use crate::buyers::{Book, Crowd, buyer_name};
 use crate::http::Api;
 use crate::processes::{Process, free_port, fresh_directory, sibling};
 use crate::progress;
-use crate::report::{Report, Timing};
+use report::{Report, Timing};
 
 /// A name of its own for each run: records that an earlier run left in the same database are not this one's.
 static SALE: LazyLock<String> = LazyLock::new(|| format!("demo-{}", jiff::Timestamp::now().as_second()));

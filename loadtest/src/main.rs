@@ -4,8 +4,14 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `http` | the sparing client that all load goes through |
-//! | `demo`, `buyers`, `progress`, `audit`, `report` | the sale of `make demo` |
+//! | `oracle/` | holds the two against each other, and says what is wrong |
+//! | `report/` | what a run looks like: live, as a summary, JSON, an HTML page, beside another run |
+//! | `bad_shop/` | a shop that is wrong on purpose: what the oracle is tried on |
+//! | `demo`, `buyers`, `progress`, `audit` | the sale of `make demo` |
 //! | `bench/` | the figures of `make bench` |
+//! | `run/` | a scenario: what is started, what goes wrong, the verdict |
+//! | `scenario/`, `engine/`, `target/` | what buyers do, when they do it, and whom they ask |
+//! | `offer` | what the generator itself can do |
 //! | `floor`, `sink_service`, `branches` | servers that the bench measures against |
 //! | `ledger` | what a run knows of itself: what buyers were told, what the order service was called with |
 //! | `processes`, `resp` | what a run starts, and what it asks Redis |
@@ -16,17 +22,21 @@ mod bench;
 mod branches;
 mod buyers;
 mod demo;
+mod engine;
 mod floor;
 mod http;
-#[allow(dead_code, unused_imports, reason = "the engine and the oracle come in the next commits")]
 mod ledger;
-#[allow(dead_code, unused_imports, reason = "the engine comes in the next commits")]
+mod offer;
 mod oracle;
 mod processes;
 mod progress;
+mod redis_server;
 mod report;
 mod resp;
+mod run;
+mod scenario;
 mod sink_service;
+mod target;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -46,10 +56,20 @@ enum Command {
     Demo(demo::Settings),
     /// Measures what the project promises, beside the floor of this machine.
     Bench(bench::Settings),
+    /// Buyers of a scenario against a shop, with everything that goes wrong, and a verdict.
+    Run(Box<run::Settings>),
+    /// Lists the ready scenarios.
+    Scenarios,
+    /// What the generator itself can do, against a bare server.
+    Offer(offer::Settings),
     /// The least an HTTP server can do: 100 fixed bytes to every POST.
     FloorServer(Server),
     /// The order service of benches and runs, in memory, with exact books.
     SinkService(Service),
+    /// Shows a run that was kept once more.
+    Report(report::Show),
+    /// Two runs side by side.
+    Compare(report::CompareSettings),
     /// A shop that is wrong on purpose: to see the oracle find it.
     BadShop(bad_shop::Settings),
 }
@@ -89,7 +109,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             return runtime(1)?.block_on(local.run_until(demo::run(settings)));
         }
         Command::Bench(settings) => return runtime(1)?.block_on(bench::run(settings)),
+        Command::Run(settings) => return runtime(1)?.block_on(run::run(*settings)),
+        Command::Scenarios => scenario::list(),
+        Command::Offer(settings) => runtime(1)?.block_on(offer::run(settings))?,
         Command::FloorServer(server) => runtime(server.threads)?.block_on(floor::run(server.listen))?,
+        Command::Report(settings) => return report::show_again(&settings),
+        Command::Compare(settings) => return report::compare(&settings),
         Command::BadShop(settings) => runtime(1)?.block_on(bad_shop::run(settings))?,
         Command::SinkService(Service { server, habits }) => {
             runtime(server.threads)?.block_on(sink_service::run(server.listen, habits))?;

@@ -101,6 +101,16 @@ impl Process {
         format!("{} {what}; its log {} ends:\n{}", self.name, self.log.display(), tail.join("\n"))
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Kills it without a word, as a power cut would.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.with_context(|| format!("cannot kill {}", self.name))
+    }
+
     /// SIGTERM, wait, and only then SIGKILL. An error if it did not end by itself and well.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let Some(pid) = self.child.id() else { bail!(self.failure("had already ended")) };

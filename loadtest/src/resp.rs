@@ -1,10 +1,11 @@
-//! Just enough of Redis's protocol to read its own figures over a unix socket.
+//! Just enough of Redis's protocol to read its own figures, and to call a script.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixStream};
 
 /// Commands that scripts call. Redis counts their time twice: by themselves, and in the EVALSHA around them. Sent by
 /// themselves they are rare (recovery, a look at a sale), so only the time in EVALSHA is taken.
@@ -42,15 +43,47 @@ const IN_SCRIPTS: [&str; 28] = [
 /// Questions of this program, and of a server that starts.
 const QUESTIONS: [&str; 4] = ["info", "config", "memory", "ping"];
 
-/// A connection to a Redis that this run started.
+/// A connection to a Redis.
 pub struct Redis {
-    stream: BufReader<UnixStream>,
+    stream: BufReader<Box<dyn Stream>>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Where a Redis is.
+#[derive(Debug, Clone)]
+pub enum Place {
+    Socket(PathBuf),
+    Address(SocketAddr),
+}
+
+impl Place {
+    /// `unix:PATH`, `redis://host:port` or `host:port`.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Socket(path.into()));
+        }
+        let address = text.strip_prefix("redis://").unwrap_or(text).trim_end_matches('/');
+        crate::run::resolve(address).map(Self::Address)
+    }
 }
 
 impl Redis {
     pub async fn open(socket: &Path) -> anyhow::Result<Self> {
         let stream = UnixStream::connect(socket).await.with_context(|| format!("Redis at {}", socket.display()))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::new(Box::new(stream)) })
+    }
+
+    pub async fn at(place: &Place) -> anyhow::Result<Self> {
+        match place {
+            Place::Socket(path) => Self::open(path).await,
+            Place::Address(address) => {
+                let stream = TcpStream::connect(address).await.with_context(|| format!("Redis at {address}"))?;
+                stream.set_nodelay(true)?;
+                Ok(Self { stream: BufReader::new(Box::new(stream)) })
+            }
+        }
     }
 
     /// One command; the reply as text, `None` for nil. Arrays are not asked for here.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -109,6 +109,17 @@ impl Sink {
         match (&head.method, head.uri.path()) {
             (&Method::POST, "/orders") => match body.collect().await {
                 Ok(body) => self.order(parameter(query, "op").unwrap_or("action"), &body.to_bytes()).await,
+                Err(error) => message(400, &error.to_string()),
+            },
+            // dtm takes no status but 200 for a yes.
+            (&Method::POST, "/dtm/orders") => match body.collect().await {
+                Ok(body) => {
+                    let mut answer = self.order("action", &body.to_bytes()).await;
+                    if answer.status() == StatusCode::CREATED {
+                        *answer.status_mut() = StatusCode::OK;
+                    }
+                    answer
+                }
                 Err(error) => message(400, &error.to_string()),
             },
             (&Method::POST, "/hold") => self.hold(true),

@@ -8,6 +8,8 @@ use super::fault::Fault;
 
 /// Every so many orders a fault hits.
 const SELDOM: u64 = 7;
+/// Orders beyond the stock: more than the order service refuses of those that are under way at that moment.
+const OVERSOLD_MAX: u64 = 12;
 
 /// How a sale is set up.
 #[derive(Debug, Clone, Default)]
@@ -145,7 +147,7 @@ impl Sale {
             return Some(no(409, "limit_reached"));
         }
         if self.short(items) {
-            if self.is(Fault::Oversell) && self.oversold < 3 {
+            if self.is(Fault::Oversell) && self.oversold < OVERSOLD_MAX {
                 self.oversold += 1;
                 return None;
             }

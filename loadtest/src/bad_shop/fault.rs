@@ -7,7 +7,7 @@ use clap::ValueEnum;
 pub enum Fault {
     /// None: an honest shop.
     None,
-    /// Sells three more units than there are.
+    /// Sells a dozen more orders than there are units for.
     Oversell,
     /// Keeps the last five units.
     Withhold,

@@ -12,10 +12,9 @@ use super::load::{Load, SKU, Template};
 use crate::audit::Audit;
 use crate::http::Api;
 use crate::processes::{Process, free_port, fresh_directory, sibling};
+use crate::redis_server::{self, Setup};
 use crate::resp::Redis;
 
-/// Redis starts in milliseconds; ten seconds is a machine that stands still.
-const REDIS_START_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often a counter is read while waiting for it: rare enough to cost nothing, often enough to time a run by.
 pub const POLL: Duration = Duration::from_millis(5);
 /// The slowest figure is done in a minute; this is for slow machines.
@@ -115,7 +114,15 @@ impl Lab {
         let socket_directory = std::env::temp_dir().join(format!("rushline-bench-{}", std::process::id()));
         fresh_directory(&socket_directory)?;
         let socket = socket_directory.join("redis.sock");
-        let mut redis = start_redis(plan, &socket, processes).await?;
+        let setup = Setup {
+            program: plan.redis_server,
+            directory: &plan.directory,
+            socket: &socket,
+            port: 0,
+            appendfsync: plan.class.appendfsync(),
+        };
+        processes.push(setup.start(&setup.args()?)?);
+        let mut redis = redis_server::connect(&socket).await?;
         let entry_surplus = weigh_entries(&mut redis).await?;
 
         let (process, sink) = start_sink(&plan.directory, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
@@ -297,36 +304,4 @@ async fn start_sink(directory: &Path, listen: SocketAddr) -> anyhow::Result<(Pro
     let log = directory.join("sink-service.log");
     let (process, address) = Process::start_listening("sink service", &ours, &args, &log).await?;
     Ok((process, Api { address }))
-}
-
-async fn start_redis(plan: &Plan<'_>, socket: &Path, processes: &mut Vec<Process>) -> anyhow::Result<Redis> {
-    let data = plan.directory.join("redis");
-    fresh_directory(&data)?;
-    let text = |path: &Path| path.to_str().map(str::to_owned).context("the directory's name must be UTF-8");
-    let (data, socket_text) = (text(&data)?, text(socket)?);
-    let args = [
-        "--port",
-        "0",
-        "--unixsocket",
-        &socket_text,
-        "--dir",
-        &data,
-        "--save",
-        "",
-        "--appendonly",
-        "yes",
-        "--appendfsync",
-        plan.class.appendfsync(),
-        "--maxmemory-policy",
-        "noeviction",
-    ];
-    processes.push(Process::start("redis-server", plan.redis_server, &args, &[], &plan.directory.join("redis.log"))?);
-    let deadline = Instant::now() + REDIS_START_TIME_MAX;
-    loop {
-        match Redis::open(socket).await {
-            Ok(redis) => return Ok(redis),
-            Err(error) if Instant::now() >= deadline => return Err(error),
-            Err(_) => sleep(POLL).await,
-        }
-    }
 }

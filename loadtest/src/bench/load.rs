@@ -162,7 +162,7 @@ impl Template {
         Self { bytes, marks }
     }
 
-    fn number(&mut self, mut number: u64) -> &[u8] {
+    pub fn number(&mut self, mut number: u64) -> &[u8] {
         let mut digits = [b'0'; MARK.len()];
         for digit in digits.iter_mut().rev() {
             *digit = b'0' + (number % 10) as u8;

@@ -19,7 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::http::Api;
 use crate::processes::{Process, fresh_directory, sibling};
 use lab::{Class, Lab, Mode, Plan};
-use load::{Load, Template};
+use load::Load;
+pub use load::{PAYLOAD, Template};
 use summary::{Figure, Summary};
 use transactions::Kind;
 

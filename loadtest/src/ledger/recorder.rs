@@ -180,9 +180,18 @@ impl Recorder {
         self.state().stock.push(sample);
     }
 
-    /// The seconds that every answer of so far is in, from `from` on: for the live view. The newest may still grow.
+    /// The seconds that every answer of so far is in, from `from` on. The newest may still grow.
+    #[cfg(test)]
     pub fn seconds(&self, from: u64) -> Vec<Second> {
         self.state().seconds.range(from..).map(|(_, second)| second.clone()).collect()
+    }
+
+    /// Sums so far, and the newest second before `second`: for the live view.
+    pub fn glance(&self, second: u64) -> (Counts, Option<Second>) {
+        let state = self.state();
+        let mut sums = Counts::default();
+        state.seconds.values().for_each(|second| sums.add(&second.counts));
+        (sums, state.seconds.range(..second).next_back().map(|(_, second)| second.clone()))
     }
 
     /// The newest sample of each SKU.

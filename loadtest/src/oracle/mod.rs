@@ -17,8 +17,12 @@ mod checks;
 mod facts;
 mod verdict;
 
-pub use after::{Aftermath, End, Told as ToldAfter, conclude};
-pub use verdict::{Charge, Count, Evidence, Verdict, Word, seconds};
+#[cfg(test)]
+pub use after::Told as ToldAfter;
+pub use after::{Aftermath, End, conclude};
+#[cfg(test)]
+pub use verdict::Word;
+pub use verdict::{Charge, Evidence, Verdict, seconds};
 
 use serde::{Deserialize, Serialize};
 

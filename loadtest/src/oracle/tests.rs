@@ -1,6 +1,7 @@
 //! Every fault of the bad shop is found, and nothing is found where there is none.
 
 mod crowd;
+mod real;
 mod stories;
 
 use super::*;

@@ -50,6 +50,7 @@ pub enum Charge {
 }
 
 impl Charge {
+    #[cfg(test)]
     pub const ALL: [Self; 16] = [
         Self::Oversold,
         Self::Undersold,
@@ -165,6 +166,9 @@ impl Verdict {
     }
 
     pub fn looked_at(&mut self, what: &str, n: u64) {
+        if n == 0 {
+            return;
+        }
         match self.looked_at.get_mut(what) {
             Some(sum) => *sum += n,
             None => _ = self.looked_at.insert(what.into(), n),

@@ -90,7 +90,7 @@ pub fn window(facts: &Facts<'_>, verdict: &mut Verdict) {
         // A repeat of a request that was first sent in time tells what was decided in time.
         let mut decided = HashSet::new();
         for told in facts.answers_to(request) {
-            verdict.looked_at("answers with a window", 1);
+            verdict.looked_at("answers against the window", u64::from(opens_us.is_some() || closes_us.is_some()));
             match said(&told) {
                 Said::Yes(gid) => {
                     if opens_us.is_some_and(|opens| told.answered_us + clock_us < opens) {

@@ -1,6 +1,7 @@
 //! Each reason for a charge, and each excuse, as a story of a few lines. Times are milliseconds; an answer takes one.
 
 use super::super::*;
+use crate::audit::{Audit, Item as Counter, Records};
 use crate::ledger::{
     Asked, Basket, Called, Heard, Item, Kind, Outcome, Plan, Recorder, Restock, SalePlan, ServiceAnswer, Shard, Stock,
 };
@@ -23,6 +24,7 @@ struct Teller {
 /// AT buyer B kN ITEMS -> yes G | created G | no REASON | nothing | repeat G      ITEMS: a:1,b:2
 /// AT confirm B G -> done | nothing      AT cancel B G -> …      AT poll B G -> yes | created | failed
 /// AT service made|again|refused|lost|confirmed|cancelled G of B ITEMS
+/// books loaded=2 available=0 sold=2
 /// AT restock a:5     shop G stands|failed|open|unknown [of B]     over AT     unsettled
 /// ```
 fn check(story: &str, expected: &[Charge]) {
@@ -123,6 +125,35 @@ impl Teller {
                 };
                 let buyer = of.get(1).map(|buyer| format!("buyer-{buyer}"));
                 self.after.orders.insert(gid.into(), ToldAfter { end, buyer });
+            }
+            ["books", ref numbers @ ..] => {
+                let [loaded, available, sold] =
+                    [0, 1, 2].map(|at| numbers[at].split_once('=').unwrap().1.parse().unwrap());
+                let item = Counter {
+                    sku: "a".into(),
+                    loaded,
+                    available,
+                    reserved: 0,
+                    sold,
+                    records_units: sold,
+                    service_units: None,
+                };
+                let records = Records { succeed: 1, failed: 0 };
+                let (orders_at_service, missing, extra, problems) = (None, vec![], vec![], vec![]);
+                let sale = self.sale.name.clone();
+                let items = vec![item];
+                let audit = Audit {
+                    sale,
+                    settled: true,
+                    drift: 0,
+                    items,
+                    records,
+                    orders_at_service,
+                    missing,
+                    extra,
+                    problems,
+                };
+                self.after.audits.push(audit);
             }
             ["over", at] => self.after.over_us = us(at),
             ["unsettled"] => self.after.settled = false,
@@ -352,6 +383,14 @@ fn a_reservation_ends_as_its_buyer_was_told() {
         &[],
     );
     check("sale reserve=20\n 10 buyer 1 k1 a:1 -> yes g1\n 11 confirm 1 g1 -> done", &[Lost, ConfirmedReleased]);
+}
+
+#[test]
+fn the_shops_own_books_are_held_against_it() {
+    check(&format!("{SOLD} books loaded=2 available=0 sold=2"), &[]);
+    check(&format!("{SOLD} books loaded=3 available=0 sold=2"), &[BooksDiffer]);
+    check(&format!("{SOLD} books loaded=2 available=1 sold=1"), &[BooksDiffer]);
+    check(&format!("{SOLD} books loaded=3 available=0 sold=2\n unsettled"), &[]);
 }
 
 #[test]
