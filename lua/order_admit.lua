@@ -3,7 +3,7 @@
 
 Why      stock, the buyer's limit, the replay of an earlier answer and the two-phase message change in one step, or
          two buyers see the last unit, or a unit is taken for an order that nobody will ever make.
-KEYS[1]  sale hash: status, opens_ms, closes_ms, limit, version
+KEYS[1]  sale hash: status, opens_ms, closes_ms, limit, version, partitions (none = 1)
 KEYS[2]  stock hash: <sku>:available, <sku>:reserved (units)
 KEYS[3]  requests hash: digest of the idempotency key -> body digest (8 bytes), address (12 bytes: entry id as u48 ms
          and u32 sequence, u16 index). Packed, because it is kept for every order of the sale
@@ -14,7 +14,10 @@ ARGV[1]  node, the consumer that will deliver
 ARGV[2]  n, order requests in the batch
 ARGV[3]  m, different SKUs in the batch
 ARGV[4]  items, packed: for each request a byte (how many), then for each item u16 (which SKU, from 1), u32 (quantity)
-ARGV[5]  '1' if a batch of nothing but replays must still write, so that WAIT has something to wait for; else '0'
+ARGV[5]  '1' if a batch of nothing but replays must still write, so that WAIT has something to wait for; else '0'.
+         In a sale of several partitions then a blank and their number, by which the requests were routed here, and for
+         requests of visitors a blank and one digit a request: 1 = its buyer's home is elsewhere by now, and it is here
+         only if the ledger is
 ARGV[6]  body digests, packed: 8 bytes a request
 ARGV[7]  frames (what the entry keeps), one after the other: usually all win, and nobody need take them apart
 ARGV[8]  sizes of the frames, packed: u32 each
@@ -22,23 +25,27 @@ ARGV[9..] m SKUs, then n key digests ('' = no key), then n buyers
 Slot     {sale/partition}, all keys
 Returns  {codes, entry id or '', settings version, address (12 bytes) of the 1st replay, of the 2nd, …}
          codes, one letter a request: A admitted (its index in the entry: how many A came before), R replayed,
-         K key reused, N not open, P paused, C closed, U unknown SKU, L limit reached, S sold out
+         K key reused, N not open, P paused, C closed, U unknown SKU, L limit reached, S sold out,
+         M to be routed anew: the sale has another number of partitions, or a visitor's ledger is not here
 Errors   NOSALE: there is no such sale (a caller's mistake, not an outcome)
          NOCOUNT: the version is missing or no number; NOGROUP: the stream has no group (a foreign hand)
 Cost     O(n) with a dozen commands a batch; a losing request costs its two look-ups and writes nothing
 ]]
 local node, n, m = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local items, must_write, bodies = ARGV[4], ARGV[5] == '1', ARGV[6]
+local items, must_write, bodies = ARGV[4], string.byte(ARGV[5]) == 49, ARGV[6]
+local partitions, visitors = string.match(ARGV[5], '^. (%d+) ?(%d*)$')
 local skus = 8
 local keys = skus + m
 local buyers = keys + n
 
-local sale = redis.call('HMGET', KEYS[1], 'status', 'opens_ms', 'closes_ms', 'limit', 'version')
+local sale = redis.call('HMGET', KEYS[1], 'status', 'opens_ms', 'closes_ms', 'limit', 'version', 'partitions')
 if not sale[1] then return redis.error_reply('NOSALE ' .. KEYS[1]) end
 local time = redis.call('TIME')  -- one clock for all nodes: nobody opens a sale early
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local limit = tonumber(sale[4])
 if not string.find(sale[5] or '', '^%d+$') then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' version') end
+if (partitions or '1') ~= (sale[6] or '1') then return { string.rep('M', n), '', sale[5] } end
+if visitors == '' then visitors = nil end
 local closed_code
 if sale[1] == 'closed' or now_ms >= tonumber(sale[3]) then closed_code = 'C'
 elseif sale[1] == 'paused' then closed_code = 'P'
@@ -77,6 +84,8 @@ for i = 1, n do
     else
       codes[i] = 'K'
     end
+  elseif visitors and byte(visitors, i) == 49 and not held[i] and not units_of[ARGV[buyers + i]] then
+    codes[i] = 'M'
   elseif closed_code then
     codes[i] = closed_code
   else

@@ -5,7 +5,7 @@ Why      an order's end and its units move in one step: created = reserved -> so
          the buyer's units go back. The sums come from the node that delivered, so the step first compares what it
          knows with what is written: if anything differs, nothing happens and the node adds up anew.
          allow-oom: ending orders is what frees memory.
-KEYS[1]  stock hash: <sku>:available, :reserved, :sold (units)
+KEYS[1]  stock hash: <sku>:available, :reserved, :sold (units), :grown (how often units came back or came in)
 KEYS[2]  buyers hash: buyer -> units held or bought
 KEYS[3]  intake stream
 KEYS[4]  outcome hash: entry id -> one character an order: '.' not ended, 's' succeed, 'f' failed
@@ -47,12 +47,14 @@ local details_at = retries_at + retries
 local stock_new, held_new = {}, {}
 for i = skus_at, buyers_at - 1, 3 do
   local sku, sold, back = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  local units = redis.call('HMGET', KEYS[1], sku .. ':reserved', sku .. ':sold', sku .. ':available')
-  if not (is_count(units[1]) and is_count(units[2]) and is_count(units[3])) then
+  local units = redis.call('HMGET', KEYS[1], sku .. ':reserved', sku .. ':sold', sku .. ':available',
+    sku .. ':grown')
+  if not (is_count(units[1]) and is_count(units[2]) and is_count(units[3]) and is_count(units[4] or '0')) then
     return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. sku)
   end
   stock_new[#stock_new + 1] = { sku .. ':reserved', string.format('%.0f', units[1] - sold - back),
-    sku .. ':sold', string.format('%.0f', units[2] + sold), sku .. ':available', string.format('%.0f', units[3] + back) }
+    sku .. ':sold', string.format('%.0f', units[2] + sold), sku .. ':available', string.format('%.0f', units[3] + back),
+    back > 0 and sku .. ':grown' or nil, back > 0 and string.format('%.0f', (units[4] or 0) + 1) or nil }
 end
 for i = buyers_at, retries_at - 1, 2 do
   local held = redis.call('HGET', KEYS[2], ARGV[i])

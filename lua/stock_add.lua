@@ -3,7 +3,7 @@
 
 Why      an operator who hears nothing asks again; the second ask must hear the first answer and move no stock.
 KEYS[1]  sale hash
-KEYS[2]  stock hash: <sku>:loaded, <sku>:available (units)
+KEYS[2]  stock hash: <sku>:loaded, <sku>:available (units), <sku>:grown (how often units came back or came in)
 KEYS[3]  changes hash: request id -> '<sku> <units asked> <units changed>'
 ARGV[1]  request id
 ARGV[2]  sku
@@ -35,4 +35,5 @@ redis.call('HSET', KEYS[3], request, string.format('%s %s %.0f', sku, ARGV[3], c
 if not known then redis.call('HSET', KEYS[2], sku .. ':reserved', 0, sku .. ':sold', 0, sku .. ':archived', 0) end
 redis.call('HINCRBY', KEYS[2], sku .. ':loaded', string.format('%.0f', changed))
 redis.call('HINCRBY', KEYS[2], sku .. ':available', string.format('%.0f', changed))
+if changed > 0 then redis.call('HINCRBY', KEYS[2], sku .. ':grown', 1) end
 return { 'CHANGED', changed }

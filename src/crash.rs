@@ -36,6 +36,9 @@ pub const TRANS_POINTS: [&str; 14] = [
     "trans.after_reset",
 ];
 
+/// The points of units that move from one partition to another.
+pub const TRANSFER_POINTS: [&str; 3] = ["transfer.after_debit", "transfer.after_credit", "transfer.after_arrived"];
+
 /// The points of the drain of finished transactions.
 pub const TRANS_DRAIN_POINTS: [&str; 3] =
     ["trans_drain.before_write", "trans_drain.after_write", "trans_drain.after_forget"];
@@ -64,7 +67,9 @@ mod armed {
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
     fn is_point(name: &str) -> bool {
-        [&super::POINTS[..], &super::TRANS_POINTS, &super::TRANS_DRAIN_POINTS].iter().any(|all| all.contains(&name))
+        [&super::POINTS[..], &super::TRANS_POINTS, &super::TRANS_DRAIN_POINTS, &super::TRANSFER_POINTS]
+            .iter()
+            .any(|all| all.contains(&name))
     }
 
     pub(super) fn pass(name: &'static str) {

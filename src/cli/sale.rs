@@ -75,7 +75,7 @@ pub struct CreateArgs {
     name: Option<SaleName>,
     /// The whole sale as the JSON body of POST /v1/sales; `-` reads standard input.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["name", "items", "order_endpoint", "limit_per_buyer", "opens_at", "closes_at",
-        "durability", "timeout_ms", "max_concurrency", "mode", "count_url", "list_url"])]
+        "durability", "partitions", "timeout_ms", "max_concurrency", "mode", "count_url", "list_url"])]
     file: Option<PathBuf>,
 
     /// Units of a SKU; once per SKU.
@@ -93,6 +93,9 @@ pub struct CreateArgs {
     /// What must have happened before a buyer hears of an order: memory, fsync or replica:N.
     #[arg(long, value_name = "CLASS", value_parser = durability, help_heading = "What and when")]
     durability: Option<Durability>,
+    /// Spread it over so many partitions, for one hot SKU on a Redis Cluster.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "What and when")]
+    partitions: Option<u16>,
 
     /// Where orders are made.
     #[arg(long, value_name = "URL", required_unless_present = "file", help_heading = "Order endpoint")]
@@ -195,6 +198,7 @@ fn from_flags(args: &CreateArgs) -> Value {
         ("opens_at", args.opens_at.map(|time| time.to_string().into())),
         ("closes_at", args.closes_at.map(|time| time.to_string().into())),
         ("durability", args.durability.map(|class| class.to_string().into())),
+        ("partitions", args.partitions.map(Into::into)),
         ("order_endpoint", Some(endpoint)),
     ])
 }

@@ -224,6 +224,13 @@ pub fn check_units(units: u64) -> Result<(), Invalid> {
     in_range("units", units, 0, UNITS_MAX)
 }
 
+/// Most partitions of one sale: each is a batcher and a few keys, and one look goes over all of them.
+pub const PARTITIONS_MAX: u16 = 64;
+
+pub fn check_partitions(partitions: u16) -> Result<(), Invalid> {
+    in_range("partitions", partitions.into(), 1, PARTITIONS_MAX.into())
+}
+
 /// A limit of nothing is a paused sale; say so with its status.
 pub fn check_limit(limit: Option<u32>) -> Result<(), Invalid> {
     if limit == Some(0) {

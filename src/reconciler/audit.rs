@@ -6,7 +6,8 @@
 use super::Records;
 use crate::domain::order::{Record, Status};
 use crate::sale::call;
-use crate::sale::node::{Node, Open};
+use crate::sale::node::Node;
+use crate::sale::open::Open;
 use crate::store::sales::Counters;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +49,9 @@ pub struct Line {
     pub available: u64,
     pub reserved: u64,
     pub sold: u64,
+    /// Units between two partitions: gone from one, not yet at the other.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub in_transit: u64,
     pub records_units: u64,
     pub service_units: Option<u64>,
     pub drift: u64,
@@ -57,6 +61,10 @@ pub struct Line {
 pub struct Recorded {
     pub succeed: u64,
     pub failed: u64,
+}
+
+fn is_zero(units: &u64) -> bool {
+    *units == 0
 }
 
 /// What a `count_url` answers.
@@ -233,7 +241,7 @@ fn line(
     let records_units = units.get(sku).copied().unwrap_or_default();
     let service_units = service.as_ref().map(|units| units.get(sku).copied().unwrap_or_default());
     let stock = after.stock;
-    let mut drift = u64::try_from(stock.difference().unsigned_abs()).unwrap_or(u64::MAX);
+    let mut drift = u64::try_from(after.difference().unsigned_abs()).unwrap_or(u64::MAX);
     if settled {
         drift += stock.sold.abs_diff(records_units) + stock.sold.abs_diff(after.archived);
         drift += service_units.map_or(0, |units| units.abs_diff(records_units));
@@ -247,6 +255,7 @@ fn line(
         available: stock.available,
         reserved: stock.reserved,
         sold: stock.sold,
+        in_transit: after.in_transit,
         records_units,
         service_units,
         drift,

@@ -116,7 +116,7 @@ impl Reconciler {
         let mut undrained = 0;
         for name in self.node.redis.sale_names().await? {
             let Some(open) = self.node.open(&name).await? else { continue };
-            for part in open.parts() {
+            for part in &open.parts() {
                 undrained += self.sweep_part(part).await?;
             }
         }

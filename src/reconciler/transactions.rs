@@ -144,8 +144,11 @@ impl Work {
     async fn settle_own(&mut self, mut over: Vec<Over>) -> Result<(), Error> {
         self.lease(over.iter().map(|over| keys::trans_partition(over.global.gid.as_str())).collect()).await?;
         over.retain(|over| self.leased.contains(&keys::trans_partition(over.global.gid.as_str())));
-        let Some(first) = over.first() else { return Ok(()) };
-        if !self.confirm_durable(keys::trans_partition(first.global.gid.as_str())).await? {
+        if over.is_empty() {
+            return Ok(());
+        }
+        let partitions = over.iter().map(|over| keys::trans_partition(over.global.gid.as_str())).collect();
+        if !self.confirm_durable(partitions).await? {
             self.look_at = Instant::now();
             return Ok(());
         }
@@ -230,7 +233,7 @@ impl Work {
         if globals.is_empty() {
             return Ok(settled);
         }
-        if !self.confirm_durable(waiting[0].queue.partition).await? {
+        if !self.confirm_durable(waiting.iter().map(|one| one.queue.partition).collect()).await? {
             return Ok(0);
         }
         Ok(settled + self.write(&globals, leaving).await?)
@@ -280,18 +283,22 @@ impl Work {
 
     /// What was read is as durable as this Redis can make it: a record must not outlive the end that it tells of. A
     /// Redis that keeps nothing on its disk can confirm nothing, and promised nothing. `false`: the lease is lost.
-    async fn confirm_durable(&mut self, partition: u16) -> Result<bool, Error> {
+    async fn confirm_durable(&mut self, partitions: BTreeSet<u16>) -> Result<bool, Error> {
         let Drain { driver, node, .. } = &self.drain;
         let wait = driver.redis.promise().confirms(Durability::Fsync).unwrap_or(Wait::Nothing);
         if wait == Wait::Nothing {
             return Ok(true);
         }
-        // Renewing it is the write that WAITAOF waits for; all that was read came before.
-        let lease = driver.settings.lease;
-        if !driver.redis.lease_drain(&mut self.lane, partition, node, lease).await? {
-            return Ok(false);
+        // One server has all partitions, so one of them is enough; of a Cluster each is asked.
+        let each = if driver.redis.is_cluster() { partitions.len() } else { 1 };
+        for partition in partitions.into_iter().take(each) {
+            // Renewing it is the write that WAITAOF waits for; all that was read came before.
+            let lease = driver.settings.lease;
+            if !driver.redis.lease_drain(&mut self.lane, partition, node, lease).await? {
+                return Ok(false);
+            }
+            wait_until_durable(&mut self.lane, wait, driver.redis.patience()).await?;
         }
-        wait_until_durable(&mut self.lane, wait, driver.redis.patience()).await?;
         Ok(true)
     }
 

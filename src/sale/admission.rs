@@ -15,6 +15,7 @@ use crate::store::orders::{Address, BATCH_SKUS_MAX, Decision, Prepared};
 use crate::store::redis::Redis;
 use crate::store::{self, promise::Wait};
 use metrics::{counter, histogram};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
@@ -41,18 +42,33 @@ pub struct Asked {
     pub ended: Option<oneshot::Receiver<Ended>>,
 }
 
+impl Asked {
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        Self { answer: Answer::Refused(refusal), ended: None }
+    }
+}
+
+/// What an admission says.
+#[derive(Debug)]
+pub enum Heard {
+    Asked(Asked),
+    /// This partition alone cannot say: it was asked by an old number of partitions, or it has not what is wanted, and
+    /// others may.
+    Back(Box<Prepared>, Decision),
+}
+
 /// An order request on its way to a batch.
 struct Waiting {
     request: Prepared,
     /// The caller wants to hear the order's end too.
     follow: bool,
-    answer: oneshot::Sender<Result<Asked, store::Error>>,
+    answer: oneshot::Sender<Result<Heard, store::Error>>,
 }
 
 /// Where one request's answer goes.
 struct Caller {
     follow: bool,
-    answer: oneshot::Sender<Result<Asked, store::Error>>,
+    answer: oneshot::Sender<Result<Heard, store::Error>>,
 }
 
 /// The queue in front of one partition's batcher.
@@ -89,14 +105,14 @@ impl Admission {
     }
 
     /// Has the order decided. Waits for Redis at most as long as its settings say.
-    pub async fn ask(&self, order: Order, follow: bool) -> Result<Asked, store::Error> {
+    pub async fn ask(&self, request: Prepared, follow: bool) -> Result<Heard, store::Error> {
         if self.sale.backlog.load(Ordering::Relaxed) >= self.sale.limits.backlog_max {
-            return Ok(self.refuse(Refusal::BacklogFull));
+            return Ok(Heard::Asked(self.refuse(Refusal::BacklogFull)));
         }
         let (answer, hear) = oneshot::channel();
-        match self.queue.try_send(Waiting { request: Prepared::new(order), follow, answer }) {
+        match self.queue.try_send(Waiting { request, follow, answer }) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Ok(self.refuse(Refusal::QueueFull)),
+            Err(mpsc::error::TrySendError::Full(_)) => return Ok(Heard::Asked(self.refuse(Refusal::QueueFull))),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(stopped()),
         }
         hear.await.unwrap_or_else(|_| Err(stopped()))
@@ -104,7 +120,7 @@ impl Admission {
 
     fn refuse(&self, refusal: Refusal) -> Asked {
         self.sale.refused.count(refusal);
-        Asked { answer: Answer::Refused(refusal), ended: None }
+        Asked::refused(refusal)
     }
 }
 
@@ -189,6 +205,11 @@ impl Batcher {
     async fn decide(&self, mut lane: Lane, requests: Vec<Prepared>, callers: Vec<Caller>, wait: Wait) {
         let started = tokio::time::Instant::now();
         let sale = &self.sale;
+        let partitions = sale.stored.load().spread.partitions;
+        let (requests, callers) = send_back_others(requests, callers, partitions);
+        if requests.is_empty() {
+            return;
+        }
         crash::point("admit.before_script");
         let result = self.redis.admit(&mut lane, &sale.keys, &self.node, &requests, wait, sale.limits.patience).await;
         crash::point("admit.after_script");
@@ -214,13 +235,15 @@ impl Batcher {
                 _ => None,
             })
             .collect();
+        let (mut orders, mut back) = (Vec::new(), VecDeque::new());
+        for (request, decision) in requests.into_iter().zip(&admitted.decisions) {
+            match decision {
+                Decision::Admitted(_) => orders.push(request.order),
+                decision if is_for_others(*decision, partitions) => back.push_back(Box::new(request)),
+                _ => {}
+            }
+        }
         if let Some(id) = admitted.entry {
-            let orders: Vec<Order> = requests
-                .into_iter()
-                .zip(&admitted.decisions)
-                .filter(|(_, decision)| matches!(decision, Decision::Admitted(_)))
-                .map(|(request, _)| request.order)
-                .collect();
             counter!("rushline_orders_admitted_total").increment(orders.len() as u64);
             sale.backlog.fetch_add(orders.len() as u64, Ordering::Relaxed);
             let entry = Arc::new(Entry::new(sale.clone(), id, orders, started));
@@ -232,13 +255,18 @@ impl Batcher {
             let answer = match decision {
                 Decision::Admitted(address) => Answer::Admitted { address, replayed: false },
                 Decision::Replayed(address) => Answer::Admitted { address, replayed: true },
+                decision if is_for_others(decision, partitions) => {
+                    let request = back.pop_front().expect("one was put there for each of these");
+                    let _ = caller.answer.send(Ok(Heard::Back(request, decision)));
+                    continue;
+                }
                 refused => {
                     let refusal = refusal_of(refused);
                     sale.refused.count(refusal);
                     Answer::Refused(refusal)
                 }
             };
-            let _ = caller.answer.send(Ok(Asked { answer, ended })); // the buyer may have hung up; the order stands
+            let _ = caller.answer.send(Ok(Heard::Asked(Asked { answer, ended }))); // the buyer may have hung up; the order stands
         }
     }
 }
@@ -252,8 +280,26 @@ fn refusal_of(decision: Decision) -> Refusal {
         Decision::UnknownSku => Refusal::UnknownSku,
         Decision::LimitReached => Refusal::LimitReached,
         Decision::SoldOut => Refusal::SoldOut,
-        Decision::Admitted(_) | Decision::Replayed(_) => unreachable!("handled by the caller"),
+        Decision::Admitted(_) | Decision::Replayed(_) | Decision::Moved => unreachable!("handled by the caller"),
     }
+}
+
+/// Is another partition to be asked, or units to be fetched from there? Of a single partition it never is.
+fn is_for_others(decision: Decision, partitions: u16) -> bool {
+    decision == Decision::Moved || partitions > 1 && matches!(decision, Decision::SoldOut | Decision::UnknownSku)
+}
+
+/// Sends those back that were routed by another number of partitions than the sale has now: one script call is told one.
+fn send_back_others(requests: Vec<Prepared>, callers: Vec<Caller>, partitions: u16) -> (Vec<Prepared>, Vec<Caller>) {
+    if requests.iter().all(|request| request.partitions == partitions) {
+        return (requests, callers);
+    }
+    let (stay, go): (Vec<_>, Vec<_>) =
+        requests.into_iter().zip(callers).partition(|(request, _)| request.partitions == partitions);
+    for (request, caller) in go {
+        let _ = caller.answer.send(Ok(Heard::Back(Box::new(request), Decision::Moved)));
+    }
+    stay.into_iter().unzip()
 }
 
 fn fail(callers: Vec<Caller>, error: &store::Error) {

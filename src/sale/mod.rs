@@ -5,18 +5,23 @@
 //!                                                              ▲                                         │ └──► finished ─► reconciler
 //!                                                              └──── retry (waits out the backoff) ◄─────┘
 //! ```
-//! A [`Sale`] has one [`Part`] for each of its partitions. [`node`] routes to them; [`keeper`] owns all that this node
-//! has in flight for one; [`sweep`] looks for what other nodes left behind.
+//! A [`Sale`] has one [`Part`] for each of its partitions. `route` says which one decides; [`keeper`] owns all that this
+//! node has in flight for one; [`sweep`] looks for what other nodes left behind. [`gather`] brings units to a partition that
+//! ran dry, and `carry` is how they travel.
 //! [`known`] refuses without Redis what was refused a moment ago.
 
 pub mod admission;
 pub mod call;
+mod carry;
 pub mod delivery;
 pub mod finished;
+pub mod gather;
 pub mod keeper;
 pub mod known;
 pub mod node;
+pub mod open;
 mod plain;
+mod route;
 pub mod sums;
 pub mod sweep;
 pub mod waiters;

@@ -3,55 +3,25 @@
 use super::admission::Admission;
 use super::delivery::Delivery;
 use super::finished::Finished;
+use super::gather::Gather;
 use super::keeper::{Keeper, Message};
+use super::open::{Open, OpenPart};
 use super::waiters::Waiters;
 use super::{Limits, Part, Refused, Sale};
-use crate::domain::ids::{Buyer, SaleName};
+use crate::domain::ids::SaleName;
 use crate::store;
 use crate::store::keys::Keys;
 use crate::store::lane::Lane;
 use crate::store::redis::Redis;
+use crate::store::sales::Stored;
+use crate::store::spread::Grown;
 use arc_swap::ArcSwap;
+use futures_util::future::try_join_all;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify, OnceCell, mpsc, oneshot};
-
-/// A sale with everything that works for it on this node.
-pub struct Open {
-    pub sale: Arc<Sale>,
-    pub delivery: Delivery,
-    /// By number.
-    parts: Vec<OpenPart>,
-}
-
-/// A partition and its batcher.
-pub struct OpenPart {
-    pub part: Arc<Part>,
-    pub admission: Admission,
-}
-
-impl Open {
-    /// The partition that decides about this buyer.
-    pub fn home(&self, _buyer: &Buyer) -> &OpenPart {
-        &self.parts[0]
-    }
-
-    /// The partition of that number, if the sale has it.
-    pub fn part(&self, number: u16) -> Option<&Arc<Part>> {
-        self.parts.get(usize::from(number)).map(|open| &open.part)
-    }
-
-    pub fn parts(&self) -> impl Iterator<Item = &Arc<Part>> {
-        self.parts.iter().map(|open| &open.part)
-    }
-
-    /// The keys of the partition that holds what the sale has only once: settings, changes of stock, refusals.
-    pub fn head(&self) -> &Keys {
-        &self.parts[0].part.keys
-    }
-}
 
 pub struct Node {
     pub redis: Arc<Redis>,
@@ -65,11 +35,12 @@ pub struct Node {
     outdated: Arc<Notify>,
     /// The connection that waits for durability outside admission.
     pub(super) fence: OnceCell<Lane>,
+    me: Weak<Node>,
 }
 
 impl Node {
     pub fn new(redis: Arc<Redis>, name: &str, limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             redis,
             name: name.into(),
             limits,
@@ -78,6 +49,7 @@ impl Node {
             opening: Mutex::default(),
             outdated: Arc::default(),
             fence: OnceCell::new(),
+            me: me.clone(),
         })
     }
 
@@ -103,15 +75,20 @@ impl Node {
         let Some(stored) = self.redis.load_sale(&head).await? else { return Ok(None) };
         let sale = Arc::new(Sale {
             name: name.clone(),
-            stored: ArcSwap::from_pointee(stored),
+            stored: ArcSwap::from_pointee(stored.clone()),
             refused: Refused::default(),
             backlog: AtomicU64::new(0),
             limits: self.limits.clone(),
             outdated: self.outdated.clone(),
         });
         let delivery = Delivery::new(sale.clone());
-        let parts = vec![self.open_part(&sale, 0, &delivery)];
-        let open = Arc::new(Open { sale, delivery, parts });
+        let parts = ArcSwap::from_pointee(vec![Arc::new(self.open_part(&sale, 0, &delivery))]);
+        let (gather, wants) = Gather::new();
+        let open = Arc::new(Open { sale, delivery, parts, growing: Default::default(), gather });
+        self.follow_spread(&open, &stored).await?;
+        if let Some(node) = self.me.upgrade() {
+            tokio::spawn(wants.run(node, open.clone()));
+        }
         let mut sales = HashMap::clone(&self.sales.load());
         sales.insert(name.as_str().to_owned(), open.clone());
         self.sales.store(Arc::new(sales));
@@ -137,7 +114,8 @@ impl Node {
 
     /// Reads a sale's settings anew, now.
     pub async fn refresh(&self, open: &Open) -> Result<(), store::Error> {
-        if let Some(stored) = self.redis.load_sale(open.head()).await? {
+        if let Some(stored) = self.redis.load_sale(&open.head()).await? {
+            self.follow_spread(open, &stored).await?;
             let endpoint_changed = stored.settings.endpoint != open.sale.stored.load().settings.endpoint;
             open.sale.stored.store(Arc::new(stored));
             if endpoint_changed {
@@ -147,13 +125,54 @@ impl Node {
         Ok(())
     }
 
+    /// Brings all partitions up to what partition 0 has, and has each of them open here, before anybody is sent there.
+    async fn follow_spread(&self, open: &Open, stored: &Stored) -> Result<(), store::Error> {
+        if stored.spread.partitions == 1 {
+            return Ok(());
+        }
+        let all: Vec<Keys> = (0..stored.spread.partitions)
+            .map(|number| Keys::new(self.redis.prefix(), &open.sale.name, number))
+            .collect();
+        let versions = self.redis.sale_versions(&all.iter().collect::<Vec<_>>()).await?;
+        let behind: Vec<&Keys> = all
+            .iter()
+            .zip(versions)
+            .skip(1)
+            .filter(|(_, version)| *version < stored.version)
+            .map(|(keys, _)| keys)
+            .collect();
+        if !behind.is_empty() {
+            let fields = self.redis.sale_fields(&all[0]).await?;
+            try_join_all(behind.into_iter().map(|keys| self.redis.spread_sale(keys, &fields))).await?;
+        }
+        let _one_at_a_time = open.growing.lock().expect("nobody panics while holding this lock");
+        let mut parts = Vec::clone(&open.parts.load());
+        if parts.len() < all.len() {
+            for number in parts.len()..all.len() {
+                parts.push(Arc::new(self.open_part(&open.sale, number as u16, &open.delivery)));
+            }
+            open.parts.store(Arc::new(parts));
+        }
+        Ok(())
+    }
+
+    /// Spreads a sale over more partitions. `fresh`: it has just been created, and every partition gets its share.
+    pub async fn grow(&self, open: &Open, partitions: u16, fresh: bool) -> Result<Grown, store::Error> {
+        let grown = self.redis.grow_sale(&open.head(), partitions).await?;
+        self.refresh(open).await?;
+        if grown == Grown::Done && fresh {
+            self.share_out(open).await?;
+        }
+        Ok(grown)
+    }
+
     /// Follows changes that other nodes made: at once when a script told of one, else every `every`.
     pub async fn follow_settings(self: Arc<Self>, every: Duration) {
         loop {
             let _ = tokio::time::timeout(every, self.outdated.notified()).await;
             let sales = self.all_opened();
-            let keys: Vec<&Keys> = sales.iter().map(|open| open.head()).collect();
-            let Ok(versions) = self.redis.sale_versions(&keys).await else { continue };
+            let keys: Vec<Keys> = sales.iter().map(|open| open.head()).collect();
+            let Ok(versions) = self.redis.sale_versions(&keys.iter().collect::<Vec<_>>()).await else { continue };
             for (open, version) in sales.iter().zip(versions) {
                 if version != open.sale.stored.load().version
                     && let Err(error) = self.refresh(open).await
@@ -180,7 +199,7 @@ impl Node {
         for (reason, count) in &counts {
             metrics::counter!("rushline_orders_refused_total", "reason" => *reason).increment(*count);
         }
-        if let Err(error) = self.redis.add_refused(open.head(), &counts).await {
+        if let Err(error) = self.redis.add_refused(&open.head(), &counts).await {
             tracing::debug!(sale = %open.sale.name, %error, "refusals are not counted in Redis");
         }
     }
@@ -201,7 +220,7 @@ impl Node {
     pub async fn hand_over(&self, within: Duration) {
         let handing = async {
             for open in self.all_opened() {
-                for part in open.parts() {
+                for part in &open.parts() {
                     let (done, told) = oneshot::channel();
                     part.tell_keeper(Message::HandOver(done));
                     let _ = told.await;

@@ -1,8 +1,9 @@
 //! The sweep: finds what nobody works on. Entries whose node died (their lease ran out) are taken over; entries that
-//! ended but were not drained are pointed out to the reconciler; ledgers of sales closed for long are forgotten.
+//! ended but were not drained are pointed out to the reconciler; units that somebody sent to another partition arrive; ledgers of sales closed for long are forgotten.
 
 use super::keeper::Message;
 use super::node::Node;
+use super::open::Open;
 use super::{Entry, Job, Part};
 use crate::domain::order::Order;
 use crate::store;
@@ -32,7 +33,7 @@ impl Node {
         for name in self.redis.sale_names().await? {
             let Some(open) = self.open(&name).await? else { continue };
             for part in open.parts() {
-                if let Err(error) = self.sweep_part(part, ledger_keep).await {
+                if let Err(error) = self.sweep_part(&open, &part, ledger_keep).await {
                     tracing::debug!(sale = %name, partition = part.number, %error, "a partition could not be swept");
                 }
             }
@@ -40,7 +41,10 @@ impl Node {
         Ok(())
     }
 
-    async fn sweep_part(&self, part: &Arc<Part>, ledger_keep: Duration) -> Result<(), store::Error> {
+    async fn sweep_part(&self, open: &Open, part: &Arc<Part>, ledger_keep: Duration) -> Result<(), store::Error> {
+        if part.stored.load().spread.partitions > 1 {
+            self.carry_all(open, part).await?;
+        }
         let backlog = self.redis.backlog(&part.keys).await?;
         if backlog.finished > 0 {
             self.finished.wake();

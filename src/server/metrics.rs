@@ -68,7 +68,7 @@ pub async fn refresh(app: &App) {
         }
         let Ok(stock) = app.node.stock(&open).await else { continue };
         // One figure a sale always, however many SKUs it has.
-        let difference: i128 = stock.values().map(|counters| counters.stock.difference().abs()).sum();
+        let difference: i128 = stock.values().map(|counters| counters.difference().abs()).sum();
         gauge!("rushline_conservation_difference", "sale" => sale.clone()).set(difference as f64);
         for (sku, counters) in stock {
             series += 1;

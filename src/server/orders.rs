@@ -6,7 +6,7 @@ use super::{App, Settings};
 use crate::domain::ids::{Gid, IdempotencyKey, SaleName};
 use crate::domain::order::{Order, Record, Status};
 use crate::sale::admission::{Answer, Asked};
-use crate::sale::node::Open;
+use crate::sale::open::Open;
 use crate::sale::waiters::Ended;
 use crate::sale::{Part, Refusal};
 use crate::store::orders::{Address, status_of};
@@ -80,18 +80,17 @@ pub async fn decide(app: &App, open: &Open, order: Order, wait: Duration) -> Res
 }
 
 async fn try_decide(app: &App, open: &Open, order: Order, wait: Duration) -> Result<Response<Full<Bytes>>, Problem> {
-    let home = open.home(&order.buyer);
-    if let Some(refusal) = home.admission.known_refusal(&order).await {
+    if let Some(refusal) = open.known_refusal(&order).await {
         return Ok(refused(open, refusal));
     }
     // Written before the order goes its way: cheaper than keeping a copy of its items.
     let items = serde_json::to_string(&order.items).expect("items are plain data");
-    let asked = home.admission.ask(order, !wait.is_zero()).await?;
+    let (part, asked) = app.node.ask(open, order, !wait.is_zero()).await?;
     match asked.answer {
         Answer::Refused(refusal) => Ok(refused(open, refusal)),
         Answer::Admitted { address, replayed } => {
-            let gid = home.part.gid(address);
-            let ended = if wait.is_zero() { None } else { wait_for_end(app, &home.part, &gid, asked, wait).await? };
+            let gid = part.gid(address);
+            let ended = if wait.is_zero() { None } else { wait_for_end(app, &part, &gid, asked, wait).await? };
             answer(&gid, &items, replayed, ended)
         }
     }
@@ -265,7 +264,7 @@ pub async fn show(app: &Arc<App>, gid: &str, query: Option<&str>) -> Result<Orde
     if let Some(open) = app.node.open(&parsed.sale).await?
         && let Some(part) = open.part(parsed.partition)
     {
-        follow(app, part, &parsed, Instant::now() + wait).await?;
+        follow(app, &part, &parsed, Instant::now() + wait).await?;
     }
     look_up(app, &parsed).await?.ok_or_else(unknown)
 }
@@ -274,7 +273,7 @@ pub async fn show(app: &Arc<App>, gid: &str, query: Option<&str>) -> Result<Orde
 pub async fn look_up(app: &App, gid: &Gid) -> Result<Option<OrderView>, Problem> {
     if let Some(open) = app.node.open(&gid.sale).await?
         && let Some(part) = open.part(gid.partition)
-        && let Some(view) = in_redis(app, part, gid).await?
+        && let Some(view) = in_redis(app, &part, gid).await?
     {
         return Ok(Some(view));
     }

@@ -6,10 +6,11 @@ use super::orders::{self, view_of_record};
 use super::problem::Problem;
 use super::wire::*;
 use crate::domain::ids::{Gid, Invalid, SaleName, Sku};
-use crate::domain::sale::{NewSale, UNITS_MAX};
+use crate::domain::sale::{NewSale, UNITS_MAX, check_partitions};
 use crate::reconciler::audit::{self, Report};
-use crate::sale::node::Open;
+use crate::sale::open::Open;
 use crate::store::sales::{Created, Restocked, Updated};
+use crate::store::spread::{Grown, HOMES_MAX};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
@@ -38,6 +39,7 @@ async fn open(app: &App, name: &str) -> Answer<Arc<Open>> {
 pub async fn create(State(app): State<Arc<App>>, body: Bytes) -> Answer<Response> {
     let request: CreateSale = json::parse(&body, "invalid_sale")?;
     let canonical = serde_json::to_string(&request).expect("it was just read from JSON");
+    let partitions = request.partitions;
     let new: NewSale = request.into_new_sale().map_err(invalid_sale)?;
     // A sale that this Redis cannot keep its word for is not begun.
     app.node.redis.promise().wait_for(new.settings.durability).map_err(|problem| {
@@ -58,6 +60,9 @@ pub async fn create(State(app): State<Arc<App>>, body: Bytes) -> Answer<Response
         ));
     }
     let open = app.node.open(&new.sale).await?.ok_or_else(|| Problem::unknown_sale(new.sale.as_str()))?;
+    if partitions > 1 {
+        app.node.grow(&open, partitions, true).await?;
+    }
     let status = if created == Created::New { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view(&app, &open).await?)).into_response())
 }
@@ -83,7 +88,7 @@ async fn view(app: &App, open: &Open) -> Answer<SaleView> {
     app.node.refresh(open).await?;
     app.node.tell_refused_of(open).await;
     let stored = open.sale.stored.load_full();
-    let refused: BTreeMap<String, u64> = app.node.redis.refused(open.head()).await?;
+    let refused: BTreeMap<String, u64> = app.node.redis.refused(&open.head()).await?;
     let backlog = app.node.backlog(open).await?;
     let stock = app.node.stock(open).await?;
     let settings = stored.settings.clone();
@@ -98,6 +103,7 @@ async fn view(app: &App, open: &Open) -> Answer<SaleView> {
                 available: counters.stock.available,
                 reserved: counters.stock.reserved,
                 sold: counters.stock.sold,
+                in_transit: counters.in_transit,
             })
             .collect(),
         refused,
@@ -105,6 +111,7 @@ async fn view(app: &App, open: &Open) -> Answer<SaleView> {
         opens_at: time(settings.window.opens_ms),
         closes_at: time(settings.window.closes_ms),
         durability: settings.durability,
+        partitions: stored.spread.partitions,
         order_endpoint: settings.endpoint,
         backlog: BacklogView {
             undelivered_batches: backlog.undelivered_entries,
@@ -120,6 +127,9 @@ async fn view(app: &App, open: &Open) -> Answer<SaleView> {
 pub async fn update(State(app): State<Arc<App>>, Path(name): Path<String>, body: Bytes) -> Answer<Json<SaleView>> {
     let change: UpdateSale = json::parse(&body, "invalid_sale")?;
     let open = open(&app, &name).await?;
+    if let Some(partitions) = change.partitions {
+        grow(&app, &open, partitions).await?;
+    }
     for _ in 0..UPDATE_TRIES {
         app.node.refresh(&open).await?;
         let stored = open.sale.stored.load_full();
@@ -128,7 +138,7 @@ pub async fn update(State(app): State<Arc<App>>, Path(name): Path<String>, body:
         if settings == stored.settings {
             return Ok(Json(view(&app, &open).await?));
         }
-        match app.node.redis.update_sale(open.head(), stored.version, &settings).await? {
+        match app.node.redis.update_sale(&open.head(), stored.version, &settings).await? {
             Updated::Done => return Ok(Json(view(&app, &open).await?)),
             Updated::Stale => {}
             Updated::Closed => return Err(closed(&name)),
@@ -139,6 +149,18 @@ pub async fn update(State(app): State<Arc<App>>, Path(name): Path<String>, body:
         "changed_meanwhile",
         format!("others keep changing sale `{name}`; nothing was changed by this request. Read it and try again"),
     ))
+}
+
+async fn grow(app: &App, open: &Open, partitions: u16) -> Answer<()> {
+    check_partitions(partitions).map_err(invalid_sale)?;
+    let now = open.sale.stored.load().spread.partitions;
+    let refuse = |rule: String| Err(invalid_sale(Invalid::new("partitions", rule)));
+    match app.node.grow(open, partitions, false).await? {
+        Grown::Done | Grown::Same => Ok(()),
+        Grown::Fewer => refuse(format!("a sale may only get more of them; this one has {now}")),
+        Grown::TooOften => refuse(format!("this sale has grown {HOMES_MAX} times, and that is as often as one may")),
+        Grown::Closed => Err(closed(open.sale.name.as_str())),
+    }
 }
 
 fn closed(name: &str) -> Problem {
@@ -163,7 +185,11 @@ pub async fn add_stock(State(app): State<Arc<App>>, Path(name): Path<String>, bo
         return Err(invalid("request_id", "must be 1 to 128 visible ASCII characters".into()));
     }
     let open = open(&app, &name).await?;
-    let (units, replayed) = match app.node.redis.add_stock(open.head(), &sku, request.units, id).await? {
+    if request.units < 0 {
+        // Partition 0 is where units are withdrawn: what is to go must be there.
+        app.node.collect(&open, &sku, request.units.unsigned_abs()).await?;
+    }
+    let (units, replayed) = match app.node.redis.add_stock(&open.head(), &sku, request.units, id).await? {
         Restocked::Changed(units) => (units, false),
         Restocked::Duplicate(units) => (units, true),
         Restocked::Reused => {

@@ -3,7 +3,7 @@
 
 use crate::domain::ids::{Buyer, IdempotencyKey, Invalid, SaleName, Sku};
 use crate::domain::order::{Item, Order, Status, check_items};
-use crate::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window};
+use crate::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window, check_partitions};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -24,7 +24,22 @@ pub struct CreateSale {
     pub closes_at: Option<Timestamp>,
     #[serde(default = "fsync")]
     pub durability: Durability,
+    /// Over how many partitions it is spread: one hot SKU over the servers of a Redis Cluster.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub partitions: u16,
     pub order_endpoint: Endpoint,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn is_zero(units: &u64) -> bool {
+    *units == 0
+}
+
+fn is_one(partitions: &u16) -> bool {
+    *partitions == 1
 }
 
 fn fsync() -> Durability {
@@ -40,6 +55,7 @@ pub struct LoadItem {
 
 impl CreateSale {
     pub fn into_new_sale(self) -> Result<NewSale, Invalid> {
+        check_partitions(self.partitions)?;
         let items = self
             .items
             .into_iter()
@@ -81,6 +97,8 @@ pub struct UpdateSale {
     #[serde(default, deserialize_with = "named")]
     pub closes_at: Option<Option<Timestamp>>,
     pub order_endpoint: Option<Endpoint>,
+    /// More than now.
+    pub partitions: Option<u16>,
 }
 
 /// Tells `null` (named, and nothing) from a field that is not there.
@@ -143,6 +161,7 @@ pub struct SaleView {
     pub opens_at: Option<Timestamp>,
     pub closes_at: Option<Timestamp>,
     pub durability: Durability,
+    pub partitions: u16,
     pub order_endpoint: Endpoint,
     pub backlog: BacklogView,
     pub created_at: Timestamp,
@@ -156,6 +175,9 @@ pub struct ItemView {
     pub available: u64,
     pub reserved: u64,
     pub sold: u64,
+    /// Units between two partitions.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub in_transit: u64,
 }
 
 /// What of a sale is on its way.

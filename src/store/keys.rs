@@ -18,6 +18,10 @@ pub struct Keys {
     pub finished: String,
     pub changes: String,
     pub refused: String,
+    /// Units on their way to other partitions.
+    pub transit: String,
+    /// Which of other partitions' transfers have arrived here.
+    pub credited: String,
 }
 
 impl Keys {
@@ -35,6 +39,8 @@ impl Keys {
             finished: key("finished"),
             changes: key("changes"),
             refused: key("refused"),
+            transit: key("transit"),
+            credited: key("credited"),
         }
     }
 }
@@ -47,12 +53,22 @@ pub fn sales(prefix: &str) -> String {
 /// Over how many slots global transactions are spread. Part of the keys: it never changes for a prefix.
 pub const TRANS_PARTITIONS: u16 = 16;
 
-/// The partition of a global transaction. FNV-1a: stable over versions and machines, unlike the standard library's.
+/// The partition of a global transaction.
 pub fn trans_partition(gid: &str) -> u16 {
-    let hash = gid
+    place(gid, TRANS_PARTITIONS)
+}
+
+/// The partition of a sale, out of so many, that decides about a buyer.
+pub fn home(buyer: &str, partitions: u16) -> u16 {
+    place(buyer, partitions)
+}
+
+/// FNV-1a: stable over versions and machines, unlike the standard library's.
+fn place(name: &str, places: u16) -> u16 {
+    let hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    ((hash ^ (hash >> 32)) % u64::from(TRANS_PARTITIONS)) as u16
+    ((hash ^ (hash >> 32)) % u64::from(places)) as u16
 }
 
 /// The record of a global transaction. The hash tag comes first, so nothing in the gid can move it to another slot.

@@ -20,11 +20,13 @@ pub mod redis;
 pub mod sales;
 pub mod scripts;
 pub mod server;
+pub mod spread;
 mod topology;
 pub mod trans;
 pub mod trans_drain;
 pub mod trans_form;
 pub mod trans_writer;
+pub mod transfer;
 
 /// A fault between us and Redis. Outcomes (sold out, limit reached …) are values, never one of these.
 #[derive(Debug, Clone, thiserror::Error)]

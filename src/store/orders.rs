@@ -45,6 +45,9 @@ pub enum Decision {
     Admitted(Address),
     Replayed(Address),
     KeyReused,
+    /// Another partition has to decide: this request was routed by an old number of partitions, or its buyer's ledger
+    /// is elsewhere.
+    Moved,
     NotOpen,
     Paused,
     Closed,
@@ -63,6 +66,10 @@ pub struct Prepared {
     key_digest: Option<KeyDigest>,
     /// 64 bits of SHA-256 over buyer, items and payload.
     body_digest: [u8; 8],
+    /// By how many partitions it was routed.
+    pub partitions: u16,
+    /// Its buyer's home is elsewhere by now; it came because the ledger was here.
+    pub visitor: bool,
 }
 
 /// What an idempotency key is kept as: 96 bits of its SHA-256.
@@ -94,7 +101,7 @@ impl Prepared {
             hash.update(order.payload.as_ref().map_or("", |payload| payload.get()).as_bytes());
             body_digest.copy_from_slice(&hash.finalize()[..8]);
         }
-        Self { order, frame, key_digest, body_digest }
+        Self { order, frame, key_digest, body_digest, partitions: 1, visitor: false }
     }
 
     fn key_digest(&self) -> &[u8] {
@@ -218,7 +225,7 @@ impl Redis {
             sizes.extend_from_slice(&(request.frame.len() as u32).to_be_bytes());
             frames.extend_from_slice(&request.frame);
         }
-        command.arg(node).arg(batch.len()).arg(skus.len()).arg(items).arg(u8::from(wait != Wait::Nothing));
+        command.arg(node).arg(batch.len()).arg(skus.len()).arg(items).arg(routing(batch, wait != Wait::Nothing));
         command.arg(bodies).arg(frames).arg(sizes);
         for sku in skus {
             command.arg(sku);
@@ -460,6 +467,19 @@ pub async fn wait_until_durable(lane: &mut Lane, wait: Wait, patience: Duration)
     }
 }
 
+/// Whether a batch of replays must write, and for a sale of several partitions how the batch was routed.
+fn routing(batch: &[Prepared], must_write: bool) -> String {
+    let flag = if must_write { "1" } else { "0" };
+    match batch.first().map_or(1, |first| first.partitions) {
+        1 => flag.to_owned(),
+        partitions if batch.iter().any(|request| request.visitor) => {
+            let visitors: String = batch.iter().map(|request| if request.visitor { '1' } else { '0' }).collect();
+            format!("{flag} {partitions} {visitors}")
+        }
+        partitions => format!("{flag} {partitions}"),
+    }
+}
+
 fn read_decisions(reply: &Value, requests: usize) -> Option<Admitted> {
     let Value::Array(parts) = reply else { return None };
     let text = |value: &Value| -> Option<String> { redis::from_redis_value_ref(value).ok() };
@@ -478,6 +498,7 @@ fn read_decisions(reply: &Value, requests: usize) -> Option<Admitted> {
             }
             b'R' => Decision::Replayed(read_address(replays.next()?)?),
             b'K' => Decision::KeyReused,
+            b'M' => Decision::Moved,
             b'N' => Decision::NotOpen,
             b'P' => Decision::Paused,
             b'C' => Decision::Closed,

@@ -104,6 +104,11 @@ impl Redis {
         self.topology.server_of(key.as_bytes()).is_ok_and(|server| server.usable())
     }
 
+    /// Are keys spread over several servers?
+    pub fn is_cluster(&self) -> bool {
+        self.topology.cluster()
+    }
+
     /// Longest wait for one answer.
     pub fn patience(&self) -> Duration {
         self.settings.timeout

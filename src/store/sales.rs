@@ -3,6 +3,7 @@
 use super::keys::{self, Keys};
 use super::lane::Lane;
 use super::redis::Redis;
+use super::spread::Spread;
 use super::{Error, scripts};
 use crate::domain::ids::{SaleName, Sku};
 use crate::domain::sale::{NewSale, SaleStatus, Settings, UNITS_MAX};
@@ -54,6 +55,7 @@ pub struct Stored {
     /// Grows with every change; the admission script tells it, so that a node notices.
     pub version: u64,
     pub created_ms: u64,
+    pub spread: Spread,
 }
 
 /// One SKU's counters, with those already in the records.
@@ -62,6 +64,15 @@ pub struct Counters {
     pub stock: Stock,
     /// Units of `sold` whose orders are in the records and no longer in Redis.
     pub archived: u64,
+    /// Units that have left one partition and not reached another; always 0 in a single one.
+    pub in_transit: u64,
+}
+
+impl Counters {
+    /// What they do not explain; anything but zero is an oversell or a leak.
+    pub fn difference(&self) -> i128 {
+        self.stock.difference() - i128::from(self.in_transit)
+    }
 }
 
 /// How much of a sale is on its way.
@@ -76,6 +87,9 @@ pub struct Backlog {
     /// Orders waiting for another try.
     pub retries: u64,
 }
+
+/// Settings, version, time of creation, partitions and homes.
+type SaleFields = (Option<String>, Option<u64>, Option<u64>, Option<u16>, Option<String>);
 
 fn settings_args(command: &mut redis::Cmd, settings: &Settings) {
     let json = serde_json::to_string(settings).expect("settings are plain data");
@@ -122,15 +136,16 @@ impl Redis {
     }
 
     pub async fn load_sale(&self, keys: &Keys) -> Result<Option<Stored>, Error> {
-        let fields: (Option<String>, Option<u64>, Option<u64>) = redis::cmd("HMGET")
+        let fields: SaleFields = redis::cmd("HMGET")
             .arg(&keys.sale)
-            .arg(&["settings", "version", "created_ms"])
+            .arg(&["settings", "version", "created_ms", "partitions", "homes"])
             .query_async(&mut self.aside())
             .await?;
-        let (Some(settings), Some(version), Some(created_ms)) = fields else { return Ok(None) };
+        let (Some(settings), Some(version), Some(created_ms), partitions, homes) = fields else { return Ok(None) };
         let settings = serde_json::from_str(&settings)
             .map_err(|error| Error::Unexpected { what: "settings of a sale", reply: error.to_string() })?;
-        Ok(Some(Stored { settings, version, created_ms }))
+        let spread = Spread::read(partitions, homes.as_deref());
+        Ok(Some(Stored { settings, version, created_ms, spread }))
     }
 
     /// The versions of many sales in one round trip; 0 for one that is not there.

@@ -144,6 +144,8 @@ impl Known {
                     notes.shut = false;
                     notes.forget_stock(&order.items);
                 }
+                // One dry partition is no sold-out sale.
+                Decision::SoldOut if request.partitions > 1 => notes.shut = false,
                 Decision::SoldOut => {
                     notes.shut = false;
                     notes.note_sold_out(&order.items, asked);
@@ -153,7 +155,7 @@ impl Known {
                     notes.note_over_limit(self.shape(order), asked);
                 }
                 Decision::NotOpen | Decision::Paused | Decision::Closed => notes.shut = true,
-                Decision::Replayed(_) | Decision::KeyReused | Decision::UnknownSku => {}
+                Decision::Replayed(_) | Decision::KeyReused | Decision::UnknownSku | Decision::Moved => {}
             }
         }
         let any = notes.any();

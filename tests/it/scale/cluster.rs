@@ -8,6 +8,7 @@ use serde_json::json;
 use std::time::Duration;
 
 const BUYERS: usize = 6;
+const PARTITIONS: usize = 4;
 const SOON: Duration = Duration::from_secs(60);
 
 async fn start(cluster: &Cluster, shop: &Shop, durability: &str) -> (App, App) {
@@ -17,20 +18,21 @@ async fn start(cluster: &Cluster, shop: &Shop, durability: &str) -> (App, App) {
     let other = App::start(options.clone().beside(&app)).await;
     let mut sale = crowd::sale(shop.endpoint());
     sale["durability"] = json!(durability);
+    sale["partitions"] = json!(PARTITIONS);
     app.create_sale(&sale).await;
     (app, other)
 }
 
-/// The slot of the sale goes round while it sells, with all its keys, over and over.
+/// The slots of the sale go round while it sells, with all their keys.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sale_goes_on_while_its_slot_moves() {
+async fn a_sale_goes_on_while_its_slots_move() {
     let cluster = Cluster::start(&[]).await;
     let shop = Shop::start().await;
     let (app, other) = start(&cluster, &shop, "fsync").await;
     let buyers = Crowd::start(&[app.http(), other.http()], BUYERS);
-    let slot = cluster.slot_of(&format!("rl:{{{SALE}/0}}:sale")).await;
-    for _ in 0..6 {
+    for round in 0..6 {
         buyers.wait_for_more(30, SOON).await;
+        let slot = cluster.slot_of(&format!("rl:{{{SALE}/{}}}:sale", round % PARTITIONS)).await;
         let from = cluster.owner(0, slot).await;
         cluster.move_slot(slot, from, (from + 1) % 3).await;
     }
