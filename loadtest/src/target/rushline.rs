@@ -114,7 +114,7 @@ pub fn read(answer: &Answer<'_>, kind: Kind, text: &mut String) -> Reply {
             text.push_str(&gid);
             reply(match (kind, status) {
                 (Kind::Confirm | Kind::Cancel, _) => Verdict::Done,
-                (_, "suceed") => Verdict::Created,
+                (_, "succeed") => Verdict::Created,
                 _ => Verdict::Admitted,
             })
         }

@@ -182,7 +182,7 @@ impl Template {
             (rule.status.is_empty() || rule.status.contains(&answer.status))
                 && rule.contains.as_ref().is_none_or(|part| body.contains(part))
         };
-        let Some(rule) = self.form(kind).and_then(|form| form.answers.iter().rfind(fits)) else {
+        let Some(rule) = self.form(kind).and_then(|form| form.answers.iter().find(fits)) else {
             *text = format!("status {} that no rule fits", answer.status);
             return reply(Verdict::Unknown);
         };

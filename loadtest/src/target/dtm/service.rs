@@ -66,7 +66,7 @@ fn unescape(text: &str) -> String {
     while let [first, tail @ ..] = rest {
         let hex = tail.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         match (first, hex) {
-            (b'&', Some(byte)) => {
+            (b'%', Some(byte)) => {
                 bytes.push(byte);
                 rest = &tail[2..];
             }
