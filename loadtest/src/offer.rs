@@ -64,6 +64,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         connections: settings.connections as usize,
         streams: settings.http2.unwrap_or(0),
         threads: settings.threads.into(),
+        first: 0,
     };
     let measured = open_loop(load).await?;
     let took = processor_time().zip(before).map(|(after, before)| after.saturating_sub(before));

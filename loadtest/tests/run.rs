@@ -134,6 +134,7 @@ fn what_cannot_run_says_why_and_ends_with_one() {
     let nobody = ["--target", "http://127.0.0.1:1"];
     assert!(error(FLASH, &nobody).contains("POST http://127.0.0.1:1/v1/sales"));
     assert!(error(FLASH, &["--fault", "burn orders at=1s"]).contains("`burn` is none of stop"));
+    assert!(error(FLASH, &["--start", "--target", "http://127.0.0.1:1"]).contains("is another shop"));
     let limit = error(FLASH, &["--target", "dtm:http://127.0.0.1:1"]);
     assert!(limit.contains("--stock"), "{limit}");
 }

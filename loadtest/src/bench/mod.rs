@@ -6,6 +6,7 @@
 mod figures;
 mod lab;
 mod load;
+mod open_loop;
 mod refusals;
 mod summary;
 mod transactions;
@@ -162,6 +163,7 @@ impl Bench {
                 }
                 Part::Refusals { keyed } => figures.extend(refusals::after_sell_out(self, keyed).await?),
                 Part::NextWin => figures.push(refusals::next_win(self).await?),
+                Part::OpenLoop => figures.extend(open_loop::at_half(self).await?),
                 Part::TransRate(kind) => figures.push(transactions::rate(self, kind).await?),
                 Part::TransRedis(kind) => figures.extend(transactions::redis(self, kind).await?),
                 Part::TransBytes => figures.push(transactions::bytes(self).await?),
@@ -192,6 +194,7 @@ enum Part {
     Sustained,
     Refusals { keyed: bool },
     NextWin,
+    OpenLoop,
     TransRate(Kind),
     TransRedis(Kind),
     TransBytes,
@@ -199,7 +202,7 @@ enum Part {
 }
 
 /// In this order: the sustained run takes its pace from the delivered bulk rate.
-const PARTS: [Part; 20] = [
+const PARTS: [Part; 21] = [
     Part::Admitted(Class::Memory),
     Part::Admitted(Class::Fsync),
     Part::Delivered(Class::Memory, Mode::Single),
@@ -213,6 +216,7 @@ const PARTS: [Part; 20] = [
     Part::Refusals { keyed: false },
     Part::Refusals { keyed: true },
     Part::NextWin,
+    Part::OpenLoop,
     Part::TransRate(Kind::EmptySaga),
     Part::TransRate(Kind::Message),
     Part::TransRate(Kind::Saga),
@@ -235,6 +239,7 @@ impl Part {
             Part::Refusals { keyed: false } => "refusals_after_sell_out".into(),
             Part::Refusals { keyed: true } => "refusals_after_sell_out_keyed".into(),
             Part::NextWin => "restock_to_next_win".into(),
+            Part::OpenLoop => "open_loop".into(),
             Part::TransRate(kind) => format!("transactions_{}", kind.name()),
             Part::TransRedis(kind) => format!("transactions_redis_{}", kind.name()),
             Part::TransBytes => "transactions_redis_bytes".into(),

@@ -33,6 +33,8 @@ pub struct OpenLoop {
     /// Streams a connection; 0 is HTTP/1.
     pub streams: usize,
     pub threads: usize,
+    /// The first request's number: orders of one sale must not share theirs.
+    pub first: u64,
 }
 
 /// What came back.
@@ -62,14 +64,14 @@ pub async fn open_loop(load: OpenLoop) -> anyhow::Result<Measured> {
     let drive = Drive { threads: load.threads, connections: load.connections, streams: load.streams, began, until };
     // No row is kept of single answers.
     let recorder = Recorder::new(0);
-    let (closed_loop, threads) = (load.rate.is_none(), load.threads);
+    let (closed_loop, threads, first) = (load.rate.is_none(), load.threads, load.first);
     let (address, template) = (load.address, load.template);
     let phases = vec![phase];
     let for_crowd = phases.clone();
     let supply = move |mine: usize| {
         let manner = Manner { tries: 1, patience_ms: 60_000, ..Manner::default() };
         let (crowd, _) = Crowd::new(1, vec![manner], 1, &for_crowd, closed_loop);
-        let (next, every) = (Cell::new(mine as u64), threads as u64);
+        let (next, every) = (Cell::new(first + mine as u64), threads as u64);
         Ok((crowd, Target::Fixed(Fixed { address, template: template.clone(), next, every })))
     };
     let stop = Arc::new(AtomicBool::new(false));

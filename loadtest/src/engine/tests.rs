@@ -166,6 +166,7 @@ async fn open_loop_says_latency_and_its_own_lateness() {
         connections: 4,
         streams: 0,
         threads: 1,
+        first: 0,
     };
     let measured = open_loop::open_loop(load).await.unwrap();
     assert_eq!((measured.counts.created, measured.latency.len()), (500, 500));

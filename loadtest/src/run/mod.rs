@@ -26,7 +26,7 @@ use crate::engine::{Drive, Effort};
 use crate::ledger::{Plan, Recorder};
 use crate::processes::fresh_directory;
 use crate::report::{About, Live, Output, Run, show};
-use crate::scenario::{Scenario, seconds};
+use crate::scenario::{Arrivals, Scenario, seconds};
 use fault::Fault;
 use parts::Parts;
 
@@ -42,8 +42,9 @@ pub struct Settings {
     scenario: String,
     /// Whom to ask: `http://HOST:PORT` of rushline; `dtm:http://HOST:PORT` of anything that speaks dtm's protocol;
     /// `template:FILE` of any shop described in TOML. With --start: `rushline` or `dtm`, one protocol or the other.
-    #[arg(long, default_value = "http://127.0.0.1:36789")]
-    target: String,
+    /// [default: http://127.0.0.1:36789, or `rushline` with --start]
+    #[arg(long)]
+    target: Option<String>,
     /// Start Redis and rushline for this run, and stop them after it.
     #[arg(long)]
     start: bool,
@@ -104,7 +105,19 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+impl Settings {
+    fn target(&self) -> &str {
+        self.target.as_deref().unwrap_or(if self.start { "rushline" } else { "http://127.0.0.1:36789" })
+    }
+}
+
 fn prepare(settings: &Settings) -> anyhow::Result<Scenario> {
+    let target = settings.target();
+    ensure!(
+        !settings.start || matches!(target, "rushline" | "dtm"),
+        "--start starts a rushline of its own, and --target {target} is another shop\nhint: leave one of them out, or use --target dtm"
+    );
+    ensure!(settings.start || target.contains(':'), "--target {target}: only --start knows where that is");
     let mut scenario = Scenario::load(&settings.scenario)?;
     ensure!(settings.scale.is_finite() && settings.scale > 0.0, "--scale: must be more than 0");
     scenario.scale(settings.scale);
@@ -208,18 +221,24 @@ fn about(settings: &Settings, scenario: &Scenario, faults: &[Fault], effort: &Ef
     if effort.cut_short {
         warnings.push(format!("cut short {} s after the last arrival: not all buyers were done", scenario.patience_s));
     }
-    if effort.waited * 100 > effort.requests {
+    // In a flash everybody waits: that is what it is.
+    let flash = scenario.arrivals.iter().any(|phase| matches!(phase, Arrivals::Burst { .. }));
+    if effort.waited * 100 > effort.requests && !flash {
         let share = effort.waited as f64 * 100.0 / effort.requests as f64;
         warnings.push(format!(
             "{share:.0} % of the requests waited for a free connection, and their latency contains it (--connections)"
         ));
     }
-    let target = if settings.start { format!("{} of this run", settings.target) } else { settings.target.clone() };
+    let target = match (settings.start, settings.target()) {
+        (true, "dtm") => "a rushline of its own, by dtm's protocol",
+        (true, _) => "a rushline of its own",
+        (false, target) => target,
+    };
     About {
         name: format!("{}-{}", jiff::Zoned::now().date(), scenario.name),
         scenario: scenario.name.clone(),
         about: scenario.about.clone(),
-        target,
+        target: target.into(),
         seed: scenario.seed,
         settings: said,
         warnings,

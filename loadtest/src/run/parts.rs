@@ -63,7 +63,7 @@ impl Parts {
     pub async fn start(&mut self, settings: &Settings, scenario: &Scenario, faults: &[Fault]) -> anyhow::Result<()> {
         self.check(settings, faults)?;
         let has = |link| faults.iter().any(|fault| fault.link() == Some(link));
-        self.dtm = settings.target.starts_with("dtm");
+        self.dtm = settings.target().starts_with("dtm");
         let stamp = jiff::Timestamp::now().as_millisecond();
         self.sale = settings.sale.clone().unwrap_or_else(|| format!("{}-{stamp}", scenario.name));
         self.stock = settings.stock.as_deref().map(Place::parse).transpose().context("--stock")?;
@@ -78,13 +78,13 @@ impl Parts {
         let shop = if settings.start {
             self.start_shop(settings, has(Link::Redis)).await?
         } else {
-            let url = settings.target.strip_prefix("dtm:").unwrap_or(&settings.target);
+            let url = settings.target().strip_prefix("dtm:").unwrap_or(settings.target());
             match url.strip_prefix("template:") {
                 Some(file) => crate::target::Template::address_in(Path::new(file))?,
                 None => address_of(url).context("--target")?,
             }
         };
-        self.shop = (!settings.target.starts_with("template:")).then_some(Api { address: shop });
+        self.shop = (!settings.target().starts_with("template:")).then_some(Api { address: shop });
         self.for_buyers = Some(through(&mut self.buyers_link, shop, has(Link::Buyers)).await?);
         Ok(())
     }

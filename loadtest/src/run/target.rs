@@ -44,7 +44,7 @@ pub async fn maker(settings: &Settings, scenario: &Scenario, parts: &Parts, plan
         scenario.work == Work::Orders,
         "work: sagas need a target that speaks dtm's protocol\nhint: --target dtm:http://…"
     );
-    if let Some(file) = settings.target.strip_prefix("template:") {
+    if let Some(file) = settings.target().strip_prefix("template:") {
         let file = PathBuf::from(file);
         let make = move || {
             let mut template = Template::read_file(&file, &sale, &baskets)?;
