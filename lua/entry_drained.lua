@@ -3,7 +3,8 @@
 
 Why      entry, outcome and details go together, and the units are counted as archived in the same step: at every
          moment an order is either here or in the archived sum, never in both and never in neither.
-         Repeating it changes nothing: only an entry that still has its outcome is counted.
+         Repeating it changes nothing: only an entry that still has its outcome is counted. One with an order that has
+         not ended stays: a Redis may have come back without the end, and the units would stay reserved for ever.
 KEYS[1]  stock hash: <sku>:archived (units sold whose orders are in the records)
 KEYS[2]  intake stream
 KEYS[3]  outcome hash
@@ -22,17 +23,23 @@ local counts = {}
 for number in string.gmatch(ARGV[1], '%d+') do counts[#counts + 1] = tonumber(number) end
 local notices, entries, details = unpack(counts)
 local archived, gone, is_gone = {}, {}, {}
-local at = 2 + notices
-for _ = 1, entries do
-  local id, skus = ARGV[at], tonumber(ARGV[at + 1])
-  if not is_gone[id] and redis.call('HEXISTS', KEYS[3], id) == 1 then
-    is_gone[id] = true
-    gone[#gone + 1] = id
-    for i = at + 2, at + 1 + 2 * skus, 2 do
-      archived[ARGV[i]] = (archived[ARGV[i]] or 0) + tonumber(ARGV[i + 1])
+local ids, skus_at, at = {}, {}, 2 + notices
+for i = 1, entries do
+  ids[i], skus_at[i] = ARGV[at], at + 1
+  at = at + 2 + 2 * tonumber(ARGV[at + 1])
+end
+for first = 1, entries, 1000 do
+  local outcomes = redis.call('HMGET', KEYS[3], unpack(ids, first, math.min(first + 999, entries)))
+  for k, outcome in ipairs(outcomes) do
+    local i = first + k - 1
+    if outcome and not string.find(outcome, '.', 1, true) and not is_gone[ids[i]] then
+      is_gone[ids[i]] = true
+      gone[#gone + 1] = ids[i]
+      for j = skus_at[i] + 1, skus_at[i] + 2 * tonumber(ARGV[skus_at[i]]), 2 do
+        archived[ARGV[j]] = (archived[ARGV[j]] or 0) + tonumber(ARGV[j + 1])
+      end
     end
   end
-  at = at + 2 + 2 * skus
 end
 for sku in pairs(archived) do
   local units = redis.call('HGET', KEYS[1], sku .. ':archived')

@@ -21,7 +21,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// Time for a process to finish what is in flight after SIGTERM, before it is killed.
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 /// How often an address is tried until something answers there.
-const READY_POLL: Duration = Duration::from_millis(20);
+const READY_POLL: Duration = Duration::from_millis(5);
 
 /// A process that this run started.
 pub struct Process {
@@ -91,6 +91,30 @@ impl Process {
             }
             sleep(READY_POLL).await;
         }
+    }
+
+    /// Processor time of the process so far, its own and the kernel's for it; in steps of 10 ms.
+    pub fn processor_time(&self) -> anyhow::Result<Duration> {
+        let text = self.of_proc("stat")?;
+        // The name, in brackets, may hold spaces; user and system time are the 12th and 13th field behind it.
+        let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok());
+        let (user, system) = ticks(11).zip(ticks(12)).context("/proc/PID/stat without times")?;
+        Ok(Duration::from_millis((user + system) * 10)) // USER_HZ is 100 on every Linux that there is
+    }
+
+    /// Its memory that is really there.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let text = self.of_proc("status")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        Ok(kib.context("/proc/PID/status without VmRSS")? * 1024)
+    }
+
+    fn of_proc(&self, file: &str) -> anyhow::Result<String> {
+        let pid = self.child.id().with_context(|| format!("{} has ended", self.name))?;
+        let path = format!("/proc/{pid}/{file}");
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
     }
 
     /// What went wrong, with the last lines that the process wrote.

@@ -89,7 +89,7 @@ settings! {
             unset: "sqlite, orders.db in data_dir",
         };
         /// Most records in one write. More write faster and hold more memory.
-        batch_max: usize, "records.batch_max", Count { default: 1_000, min: 1, max: 100_000, unit: "records" };
+        batch_max: usize, "records.batch_max", Count { default: 4_000, min: 1, max: 100_000, unit: "records" };
         /// Finished orders, or finished transactions, not yet in the records, above which the log warns.
         backlog_alarm: u64, "records.backlog_alarm", Count { default: 1_000_000, min: 1, max: 1 << 40, unit: "orders" };
     }

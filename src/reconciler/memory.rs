@@ -12,6 +12,9 @@ use crate::store::orders::{Address, status_of};
 use metrics::{counter, histogram};
 use std::sync::Arc;
 
+/// Entries that one script forgets: it holds Redis for as long as that takes.
+const ENTRIES_MAX: usize = 256;
+
 /// Records ready to be written, and what Redis may forget once they are.
 #[derive(Default)]
 pub(super) struct Prepared {
@@ -102,7 +105,14 @@ impl Reconciler {
             }
             let notices: Vec<EntryId> = share.notices.iter().map(|notice| notice.id).collect();
             let sold = sold(&prepared.records[share.records.clone()]);
-            self.node.redis.drained(&share.part.keys, &notices, &sold, &share.details).await?;
+            let keys = &share.part.keys;
+            // Details first, or a crash in between leaves some of entries that are gone. Notices last: they find the rest.
+            let mut details = &share.details[..];
+            for some in sold.chunks(ENTRIES_MAX) {
+                self.node.redis.drained(keys, &[], some, details).await?;
+                details = &[];
+            }
+            self.node.redis.drained(keys, &notices, &[], &[]).await?;
         }
         crash::point("drain.after_forget");
         Ok(())

@@ -193,8 +193,7 @@ struct OrderBody<'a> {
     buyer: &'a str,
     items: &'a [Item],
     payload: Option<&'a RawValue>,
-    /// RFC 3339, by the clock of Redis.
-    admitted_at: jiff::Timestamp,
+    admitted_at: &'a str,
 }
 
 #[derive(Serialize)]
@@ -210,7 +209,7 @@ fn order_body<'a>(sale: &'a Sale, gid: &'a str, job: &'a Job) -> OrderBody<'a> {
         buyer: order.buyer.as_str(),
         items: &order.items,
         payload: order.payload.as_deref(),
-        admitted_at: jiff::Timestamp::from_millisecond(job.entry.id.ms as i64).unwrap_or_default(),
+        admitted_at: &job.entry.admitted_at,
     }
 }
 

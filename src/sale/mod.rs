@@ -181,6 +181,8 @@ pub struct Entry {
     pub part: Arc<Part>,
     pub id: EntryId,
     pub orders: Vec<Order>,
+    /// When it was admitted, by the clock of Redis, as the order endpoint reads it: RFC 3339.
+    pub admitted_at: String,
     /// Another node has it now, or this one under another `Entry`: its orders are not called any more.
     lost: AtomicBool,
     /// From before the script that gave it to this node: its lease counts from then.
@@ -194,7 +196,8 @@ impl Entry {
     /// An entry claimed by a script that was sent at `claimed`, at the earliest.
     pub fn new(part: Arc<Part>, id: EntryId, orders: Vec<Order>, claimed: Instant) -> Self {
         let leased_ms = AtomicU64::new(part.limits.call_within().as_millis() as u64);
-        Self { part, id, orders, lost: AtomicBool::new(false), claimed, leased_ms }
+        let admitted_at = jiff::Timestamp::from_millisecond(id.ms as i64).unwrap_or_default().to_string();
+        Self { part, id, orders, admitted_at, lost: AtomicBool::new(false), claimed, leased_ms }
     }
 
     /// Its lease was renewed by a script that was sent at `started`, at the earliest.

@@ -159,6 +159,21 @@ fn rules_and_scripts_agree_on_redis_8() {
     rules_and_scripts_agree(RedisVersion::V8);
 }
 
+/// A node drains from memory. If Redis came back without an end that this node saw written, the entry must stay: it will be
+/// ended again.
+#[tokio::test]
+async fn an_entry_with_an_open_order_is_not_forgotten() {
+    let server = shared::redis(RedisVersion::V7).await;
+    let raw = redis::Client::open(server.socket_url()).unwrap();
+    let mut twin = Twin::open(connect(&server).await, raw, &shared::unique("early"), &[("a", 9)], 0).await;
+    let ask = |key: &str| Ask { key: Some(key.into()), buyer: "u1".into(), items: vec![("a".into(), 1)], payload: 0 };
+    twin.admit(&[ask("k1"), ask("k2")]).await;
+    twin.finish(&[(0, true)]).await;
+    assert_eq!(twin.drain_too_early().await, 0);
+    twin.finish(&[(1, true)]).await;
+    twin.drain().await;
+}
+
 /// Somebody wrote something else under one of our keys. Whatever script meets it may fail, but must have written nothing
 /// by then (law L3): units that are taken for an order that nobody knows of would be lost for good.
 #[tokio::test]

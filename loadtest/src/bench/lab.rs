@@ -22,6 +22,8 @@ pub const WAIT_TIME_MAX: Duration = Duration::from_secs(300);
 /// The longest that a sale may have: while the order service holds its answers, calls must not be repeated.
 const ENDPOINT_TIMEOUT_MS: u64 = 60_000;
 
+/// The place of Redis among the processes.
+const REDIS: usize = 0;
 /// The place of the order service among the processes: after Redis.
 const SINK: usize = 1;
 
@@ -63,6 +65,8 @@ pub struct Plan<'a> {
     pub class: Class,
     pub mode: Mode,
     pub orders: u64,
+    /// Different SKUs, the orders in turn for each.
+    pub skus: u64,
     /// Orders admitted and not delivered that the server bears before it says 429; its own default if absent.
     pub backlog_max: Option<u64>,
     pub rushline: &'a Path,
@@ -86,6 +90,8 @@ pub struct Lab {
     pub redis: Redis,
     pub sale: String,
     pub orders: u64,
+    /// From starting the server's program to its first good `/readyz`.
+    pub ready_after: Duration,
     /// Bytes that the allocator gives each hash entry beyond what MEMORY USAGE says.
     entry_surplus: f64,
     directory: PathBuf,
@@ -140,13 +146,15 @@ impl Lab {
         }
         let log = plan.directory.join("server.log");
         let server = Api { address };
+        let started = Instant::now();
         processes.push(Process::start("rushline serve", plan.rushline, &["serve"], &envs, &log)?);
         processes.last_mut().expect("pushed above").ready(server, "/readyz").await?;
+        let ready_after = started.elapsed();
 
         let sale = "bench".to_owned();
         let body = json!({
             "sale": sale,
-            "items": [{"sku": SKU, "units": plan.orders}],
+            "items": items(plan),
             "limit_per_buyer": 2,
             "durability": plan.class.name(),
             "order_endpoint": {
@@ -167,6 +175,7 @@ impl Lab {
             redis,
             sale,
             orders: plan.orders,
+            ready_after,
             entry_surplus,
             directory: plan.directory.clone(),
             socket_directory,
@@ -192,7 +201,7 @@ impl Lab {
 
     /// As many requests of another kind.
     pub fn load_of(&self, template: Template, connections: usize) -> Load {
-        Load { address: self.server.address, template, connections, orders: self.orders, rate: None }
+        Load { address: self.server.address, template, connections, first: 0, orders: self.orders, rate: None }
     }
 
     pub fn key(&self, part: &str) -> String {
@@ -264,6 +273,20 @@ impl Lab {
         Ok(self.orders as f64 / count["calls"].as_f64().unwrap_or(f64::NAN))
     }
 
+    /// Processor time of server and Redis so far.
+    pub fn processor_time(&self) -> anyhow::Result<Duration> {
+        Ok(self.processes[REDIS].processor_time()? + self.server_process()?.processor_time()?)
+    }
+
+    /// What the server has in memory.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        self.server_process()?.resident_bytes()
+    }
+
+    fn server_process(&self) -> anyhow::Result<&Process> {
+        self.processes.last().context("the server was stopped")
+    }
+
     pub async fn close(self) -> anyhow::Result<()> {
         drop(self.redis);
         let stopped = stop(self.processes).await;
@@ -271,6 +294,15 @@ impl Lab {
         let _ = std::fs::remove_dir_all(&self.socket_directory);
         stopped
     }
+}
+
+/// The stock of the sale: enough of each SKU.
+fn items(plan: &Plan<'_>) -> serde_json::Value {
+    if plan.skus == 1 {
+        return json!([{"sku": SKU, "units": plan.orders}]);
+    }
+    let units = plan.orders.div_ceil(plan.skus) + 1;
+    (0..plan.skus).map(|number| json!({"sku": format!("sku-{number:010}"), "units": units})).collect()
 }
 
 /// Stops in the opposite order of starting: the server, the order service, Redis.

@@ -23,6 +23,8 @@ const _: () = assert!(PAYLOAD.len() == 110);
 pub const SKU: &str = "sku-1";
 /// Stands for the request's number in a template; as many digits as a number has.
 pub const MARK: &str = "##########";
+/// As [`MARK`], for the number of a SKU.
+const SKU_MARK: &str = "@@@@@@@@@@";
 /// Times that one order is sent again because the server said to wait.
 const ATTEMPTS_MAX: u32 = 1000;
 /// The server says seconds; the generator is there to find the limit and asks sooner.
@@ -34,6 +36,8 @@ pub struct Load {
     pub address: SocketAddr,
     pub template: Template,
     pub connections: usize,
+    /// The number of the first request.
+    pub first: u64,
     /// How many requests.
     pub orders: u64,
     /// Requests a second; as fast as answers come if absent.
@@ -111,19 +115,19 @@ async fn drive(load: Load) -> anyhow::Result<Measured> {
 async fn caller(shared: Rc<Shared>, mut connection: Connection) -> anyhow::Result<()> {
     let mut template = shared.load.template.clone();
     loop {
-        let number = shared.next.get();
-        if number >= shared.load.orders {
+        let sent = shared.next.get();
+        if sent >= shared.load.orders {
             return Ok(());
         }
-        shared.next.set(number + 1);
+        shared.next.set(sent + 1);
         if let Some(rate) = shared.load.rate {
-            let due = shared.began + Duration::from_secs_f64(number as f64 / rate);
+            let due = shared.began + Duration::from_secs_f64(sent as f64 / rate);
             // Sleeping is precise to a millisecond; orders of one millisecond go together.
             if due > Instant::now() {
                 tokio::time::sleep_until(due.into()).await;
             }
         }
-        let request = template.number(number);
+        let request = template.number(shared.load.first + sent);
         let began = Instant::now();
         for attempt in 1.. {
             let answer = connection.call(request).await.context("an order was not answered")?;
@@ -145,6 +149,9 @@ async fn caller(shared: Rc<Shared>, mut connection: Connection) -> anyhow::Resul
 pub struct Template {
     bytes: Vec<u8>,
     marks: Vec<usize>,
+    /// Where the number of a SKU stands, and how many there are.
+    skus: Vec<usize>,
+    sku_count: u64,
 }
 
 impl Template {
@@ -154,25 +161,50 @@ impl Template {
         Self::post(&format!("/v1/sales/{sale}/orders"), &format!("idempotency-key: k{MARK}\r\n"), &body)
     }
 
+    /// As [`Template::order`], the orders in turn for SKUs named `sku-0000000000` and on; of one SKU the usual one.
+    pub fn order_over(sale: &str, skus: u64) -> Self {
+        let mut template = Self::order(sale);
+        if skus > 1 {
+            let body = format!(
+                r#"{{"buyer":"u{MARK}","items":[{{"sku":"sku-{SKU_MARK}","quantity":1}}],"payload":{PAYLOAD}}}"#
+            );
+            template = Self::post(&format!("/v1/sales/{sale}/orders"), &format!("idempotency-key: k{MARK}\r\n"), &body);
+            template.sku_count = skus;
+        }
+        template
+    }
+
     /// Any POST; each [`MARK`] in it becomes the request's number. `headers` is empty or ends with CRLF.
     pub fn post(target: &str, headers: &str, body: &str) -> Self {
         let mut bytes = Vec::new();
         write_request(&mut bytes, "POST", target, headers, body.as_bytes());
-        let marks = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(MARK.as_bytes())).collect();
-        Self { bytes, marks }
+        let places = |mark: &str| (0..bytes.len()).filter(|&at| bytes[at..].starts_with(mark.as_bytes())).collect();
+        let (marks, skus) = (places(MARK), places(SKU_MARK));
+        Self { bytes, marks, skus, sku_count: 1 }
     }
 
-    pub fn number(&mut self, mut number: u64) -> &[u8] {
-        let mut digits = [b'0'; MARK.len()];
-        for digit in digits.iter_mut().rev() {
-            *digit = b'0' + (number % 10) as u8;
-            number /= 10;
-        }
+    pub fn number(&mut self, number: u64) -> &[u8] {
+        let digits = digits(number);
         for &mark in &self.marks {
             self.bytes[mark..mark + digits.len()].copy_from_slice(&digits);
         }
+        if !self.skus.is_empty() {
+            let digits = self::digits(number % self.sku_count);
+            for &mark in &self.skus {
+                self.bytes[mark..mark + digits.len()].copy_from_slice(&digits);
+            }
+        }
         &self.bytes
     }
+}
+
+fn digits(mut number: u64) -> [u8; MARK.len()] {
+    let mut digits = [b'0'; MARK.len()];
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    digits
 }
 
 #[cfg(test)]
@@ -197,7 +229,7 @@ mod tests {
             let new = seen.lock().unwrap().insert((key, body["buyer"].as_str().unwrap().into()));
             json_bytes(if new { 201 } else { 500 }, "{}".into())
         }));
-        let load = Load { address, template: Template::order("s"), connections: 7, orders: 1000, rate: None };
+        let load = Load { address, template: Template::order("s"), connections: 7, first: 0, orders: 1000, rate: None };
         let measured = run(load.clone()).await.unwrap();
         measured.expect(&[201], 1000).unwrap();
         assert_eq!(measured.latency.len(), 1000);
@@ -216,7 +248,8 @@ mod tests {
             json_bytes(if *calls <= 2 { 429 } else { 201 }, "{}".into())
         }));
         let template = Template::order("s");
-        let measured = run(Load { address, template, connections: 1, orders: 10, rate: Some(10_000.0) }).await.unwrap();
+        let measured =
+            run(Load { address, template, connections: 1, first: 0, orders: 10, rate: Some(10_000.0) }).await.unwrap();
         assert_eq!(measured.statuses, BTreeMap::from([(201, 10), (429, 2)]));
     }
 }

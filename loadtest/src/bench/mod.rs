@@ -8,6 +8,7 @@ mod lab;
 mod load;
 mod open_loop;
 mod refusals;
+mod steady;
 mod summary;
 mod transactions;
 
@@ -93,7 +94,21 @@ impl Bench {
         orders: u64,
         backlog_max: Option<u64>,
     ) -> anyhow::Result<&mut Lab> {
+        self.open_with(name, class, mode, orders, backlog_max, 1).await
+    }
+
+    /// The same with a sale of many SKUs.
+    pub async fn open_with(
+        &mut self,
+        name: &str,
+        class: Class,
+        mode: Mode,
+        orders: u64,
+        backlog_max: Option<u64>,
+        skus: u64,
+    ) -> anyhow::Result<&mut Lab> {
         let plan = Plan {
+            skus,
             class,
             mode,
             orders,
@@ -125,6 +140,7 @@ impl Bench {
             address: self.floor.address,
             template: Template::order("floor"),
             connections: self.connections,
+            first: 0,
             orders,
             rate: None,
         };
@@ -151,7 +167,7 @@ impl Bench {
             eprintln!("measuring {} …", part.name());
             let before = figures.len();
             match part {
-                Part::Admitted(class) => figures.push(figures::admitted(self, class).await?),
+                Part::Admitted(class) => figures.extend(figures::admitted(self, class).await?),
                 Part::Delivered(class, mode) => figures.push(figures::delivered(self, class, mode).await?),
                 Part::RedisMicros(clients) => figures.push(figures::redis_micros(self, clients).await?),
                 Part::RedisBytes => figures.push(figures::redis_bytes(self).await?),
@@ -164,6 +180,9 @@ impl Bench {
                 Part::Refusals { keyed } => figures.extend(refusals::after_sell_out(self, keyed).await?),
                 Part::NextWin => figures.push(refusals::next_win(self).await?),
                 Part::OpenLoop => figures.extend(open_loop::at_half(self).await?),
+                Part::StartToReady => figures.push(steady::start_to_ready(self).await?),
+                Part::ResidentMemory => figures.push(steady::resident_memory(self).await?),
+                Part::Flatness => figures.extend(steady::flatness(self).await?),
                 Part::TransRate(kind) => figures.push(transactions::rate(self, kind).await?),
                 Part::TransRedis(kind) => figures.extend(transactions::redis(self, kind).await?),
                 Part::TransBytes => figures.push(transactions::bytes(self).await?),
@@ -195,6 +214,9 @@ enum Part {
     Refusals { keyed: bool },
     NextWin,
     OpenLoop,
+    StartToReady,
+    ResidentMemory,
+    Flatness,
     TransRate(Kind),
     TransRedis(Kind),
     TransBytes,
@@ -202,7 +224,7 @@ enum Part {
 }
 
 /// In this order: the sustained run takes its pace from the delivered bulk rate.
-const PARTS: [Part; 21] = [
+const PARTS: [Part; 24] = [
     Part::Admitted(Class::Memory),
     Part::Admitted(Class::Fsync),
     Part::Delivered(Class::Memory, Mode::Single),
@@ -217,6 +239,9 @@ const PARTS: [Part; 21] = [
     Part::Refusals { keyed: true },
     Part::NextWin,
     Part::OpenLoop,
+    Part::StartToReady,
+    Part::ResidentMemory,
+    Part::Flatness,
     Part::TransRate(Kind::EmptySaga),
     Part::TransRate(Kind::Message),
     Part::TransRate(Kind::Saga),
@@ -240,6 +265,9 @@ impl Part {
             Part::Refusals { keyed: true } => "refusals_after_sell_out_keyed".into(),
             Part::NextWin => "restock_to_next_win".into(),
             Part::OpenLoop => "open_loop".into(),
+            Part::StartToReady => "start_to_ready".into(),
+            Part::ResidentMemory => "resident_memory_50000_in_flight".into(),
+            Part::Flatness => "flatness".into(),
             Part::TransRate(kind) => format!("transactions_{}", kind.name()),
             Part::TransRedis(kind) => format!("transactions_redis_{}", kind.name()),
             Part::TransBytes => "transactions_redis_bytes".into(),

@@ -6,11 +6,13 @@
 use super::row::{self, Row, Stored};
 use super::transactions::SQLITE_TABLE;
 use super::{CONNECT_WAIT_MAX, Migrations, address, insert, pool_options};
+use crate::domain::order::Status;
 use crate::reconciler::sink::Error;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// Rows per statement. Measured, 120,000 orders of 110 bytes in batches of 2,000, one core: 1 row 28,000/s, 10 rows
@@ -24,6 +26,22 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 const INSERT: &str = "INSERT INTO rushline_orders_stored \
     (gid, sale, buyer, items, payload, status, reason, attempts, admitted_ms, finished_ms) VALUES ";
 const ROW: &str = "(?,?,?,?,?,?,?,?,?,?)";
+/// [`STATEMENT_ROWS`]`[0]` rows that differ only in what an order cannot share with its neighbours. In a flash sale nearly
+/// all are like that, and half of the time is spent on binding values.
+static ALIKE: LazyLock<String> = LazyLock::new(|| {
+    let row = |row: usize| {
+        let first = 3 + 5 * row;
+        let [gid, buyer, payload, admitted, finished] = std::array::from_fn(|at| first + at);
+        format!("(?1,?2,?{gid},?{buyer},?{payload},'succeed',NULL,1,?{admitted},?{finished})")
+    };
+    let rows: Vec<String> = (0..STATEMENT_ROWS[0]).map(row).collect();
+    format!(
+        "INSERT INTO rushline_orders_stored \
+         (sale, items, gid, buyer, payload, status, reason, attempts, admitted_ms, finished_ms) VALUES {} \
+         ON CONFLICT (gid) DO NOTHING",
+        rows.join(",")
+    )
+});
 const SELECT: &str = "SELECT gid, buyer, items, payload, status, reason, attempts, admitted_ms, finished_ms FROM rushline_orders_stored ";
 
 const MIGRATIONS: Migrations = &[ORDERS, SQLITE_TABLE];
@@ -79,6 +97,20 @@ impl Sqlite {
         let mut connection = self.writer.acquire().await?;
         let mut transaction = connection.begin_with(BEGIN).await?;
         for rows in row::statements(rows, STATEMENT_ROWS) {
+            if rows.len() == STATEMENT_ROWS[0] && are_alike(rows) {
+                let mut query =
+                    sqlx::query(sqlx::AssertSqlSafe(ALIKE.as_str())).bind(rows[0].sale()).bind(&rows[0].items);
+                for row in rows {
+                    query = query
+                        .bind(&row.gid)
+                        .bind(row.record.buyer.as_str())
+                        .bind(&row.record.payload)
+                        .bind(row.admitted_ms())
+                        .bind(row.finished_ms());
+                }
+                query.execute(&mut *transaction).await?;
+                continue;
+            }
             let mut query = sqlx::query(insert(INSERT, ROW, rows.len(), " ON CONFLICT (gid) DO NOTHING"));
             for row in rows {
                 query = query
@@ -115,6 +147,18 @@ impl Sqlite {
             .fetch_all(&self.readers)
             .await
     }
+}
+
+/// One sale, the same items, and each order made at the first call.
+fn are_alike(rows: &[Row<'_>]) -> bool {
+    rows.iter().all(|row| {
+        let record = row.record;
+        row.items == rows[0].items
+            && row.sale() == rows[0].sale()
+            && record.status == Status::Succeed
+            && record.reason.is_none()
+            && record.attempts == 1
+    })
 }
 
 fn select(condition: &str) -> sqlx::AssertSqlSafe<String> {
