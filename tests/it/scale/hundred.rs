@@ -8,7 +8,7 @@ use crate::support::servers::{Redis as Server, RedisVersion};
 use futures_util::future::join_all;
 use rushline::domain::ids::{Buyer, SaleName, Sku};
 use rushline::domain::order::{Item, Order};
-use rushline::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window};
+use rushline::domain::sale::{CallMode, Durability, Endpoint, NewSale, SaleStatus, Settings, Window};
 use rushline::sale::admission::Answer;
 use rushline::sale::node::Node;
 use rushline::sale::{Limits, Refusal};
@@ -85,7 +85,7 @@ async fn sell_out(url: String, units: u64) -> Vec<Told> {
         window: Window::default(),
         limit_per_buyer: Some(1),
         // Nobody is there, and orders that nobody makes stay taken.
-        endpoint: Endpoint { max_concurrency: 1, ..Endpoint::at("http://127.0.0.1:1/orders") },
+        endpoint: Endpoint { max_concurrency: 1, mode: CallMode::Bulk, ..Endpoint::at("http://127.0.0.1:1/orders") },
         durability: Durability::Memory,
     };
     let new = NewSale { sale: name.clone(), items: vec![(Sku::parse("a").unwrap(), units)], settings };
