@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 
 /// Commands that scripts call. Redis counts their time twice: by themselves, and in the EVALSHA around them. Sent by
 /// themselves they are rare (recovery, a look at a sale), so only the time in EVALSHA is taken.
-const IN_SCRIPTS: [&str; 28] = [
+const IN_SCRIPTS: [&str; 31] = [
     "del",
     "exists",
     "get",
@@ -21,6 +21,9 @@ const IN_SCRIPTS: [&str; 28] = [
     "hmget",
     "hset",
     "incrby",
+    "mget",
+    "mset",
+    "msetnx",
     "set",
     "setrange",
     "time",
