@@ -9,20 +9,31 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::sync::{Arc, LazyLock};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// The sending half of a connection; its end is seen here when the other side closes.
 pub type Sender = http1::SendRequest<Full<Bytes>>;
 
 /// Connects. The error says in words what went wrong; nothing was sent.
 pub async fn dial(host: &str, port: u16, tls: bool) -> Result<Sender, String> {
-    let stream = TcpStream::connect((host, port)).await.map_err(|error| error.to_string())?;
-    let _ = stream.set_nodelay(true);
+    let stream = tcp(host, port).await?;
     if !tls {
         return handshake(TokioIo::new(stream)).await;
     }
+    handshake(TokioIo::new(encrypt(stream, host).await?)).await
+}
+
+/// The connection alone, ready for small messages.
+pub(crate) async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
+    let stream = TcpStream::connect((host, port)).await.map_err(|error| error.to_string())?;
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// TLS on it; the certificate must be `host`'s.
+pub(crate) async fn encrypt(stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, String> {
     let name = rustls_pki_types::ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-    let stream = TLS.connect(name, stream).await.map_err(|error| error.to_string())?;
-    handshake(TokioIo::new(stream)).await
+    TLS.connect(name, stream).await.map_err(|error| error.to_string())
 }
 
 async fn handshake<S>(stream: S) -> Result<Sender, String>

@@ -214,7 +214,8 @@ pub fn redis_settings(config: &Config, url: String) -> Settings {
     }
 }
 
-fn limits(config: &Config) -> Limits {
+/// The bounds of a node's part in sales, as they are set.
+pub fn limits(config: &Config) -> Limits {
     Limits {
         batch_max: config.admission.batch_max,
         queue_max: config.admission.queue_max,

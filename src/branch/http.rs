@@ -22,12 +22,17 @@ pub fn headers() -> Arc<HeaderMap> {
 /// take a POST.
 pub fn request(context: &Context, spec: &CallSpec) -> Request {
     let post = !spec.payload.is_empty() || matches!(context.trans_type, TransType::Xa | TransType::Workflow);
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("branch_id", &spec.branch_id)
-        .append_pair("gid", context.gid.as_str())
-        .append_pair("op", &spec.op)
-        .append_pair("trans_type", context.trans_type.as_str())
-        .finish();
+    let identity = [
+        ("branch_id=", spec.branch_id.as_str()),
+        ("&gid=", context.gid.as_str()),
+        ("&op=", &spec.op),
+        ("&trans_type=", context.trans_type.as_str()),
+    ];
+    let mut query = String::with_capacity(128);
+    for (name, value) in identity {
+        query.push_str(name);
+        query.extend(url::form_urlencoded::byte_serialize(value.as_bytes()));
+    }
     Request {
         method: if post { Method::POST } else { Method::GET },
         query,

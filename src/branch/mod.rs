@@ -1,9 +1,10 @@
 //! Calling the branches of global transactions, and what their answers mean.
 //!
 //! [`http`], [`json_rpc`] and [`grpc`] say what goes over the wire and how an answer reads; [`hosts`] keeps the
-//! connections of the first two and bounds the calls to each host, as `grpc` does for its own. [`resolve`] says where a
+//! connections of the first two, each a [`connection`], and bounds the calls to each host, as `grpc` does for its own. [`resolve`] says where a
 //! gRPC branch is. What could never be called [`check`] refuses where it comes in.
 
+mod connection;
 pub mod grpc;
 pub mod hosts;
 pub mod http;
@@ -103,9 +104,9 @@ pub fn check(protocol: Protocol, url: &str) -> Result<(), Uncallable> {
     }
     match Transport::of(protocol, url) {
         Transport::None => Ok(()),
-        Transport::Http | Transport::JsonRpc => match hosts::Target::parse(url) {
-            Some(_) => Ok(()),
-            None => Err(Uncallable::NoUrl(url.to_owned())),
+        Transport::Http | Transport::JsonRpc => match hosts::is_callable(url) {
+            true => Ok(()),
+            false => Err(Uncallable::NoUrl(url.to_owned())),
         },
         Transport::Grpc => resolve::split(url).map(drop),
     }

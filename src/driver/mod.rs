@@ -10,12 +10,13 @@
 //! The version of the record is the fence: who hears STALE lets go.
 
 mod claim;
+mod counts;
 mod finished;
 mod lease;
 mod pass;
 
 use crate::branch::Caller;
-use crate::domain::trans::{Alert, Global, Limits, Refusal, TransGid};
+use crate::domain::trans::{Alert, Limits, Refusal, TransGid};
 use crate::reconciler::Records;
 use crate::registry::resolve::Resolver;
 use crate::store;
@@ -84,6 +85,7 @@ pub struct Driver {
     /// What has ended here and waits for the drain.
     pub finished: Finished,
     caller: Arc<Caller>,
+    pub counts: counts::Counts,
     running: Mutex<HashMap<TransGid, Run>>,
     room: Arc<Semaphore>,
     alerts: Arc<Semaphore>,
@@ -104,16 +106,6 @@ pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Counts a transaction that is over.
-pub fn count_end(global: &Global) {
-    metrics::counter!(
-        "rushline_transactions_ended_total",
-        "trans_type" => global.trans_type.as_str(),
-        "status" => global.status.as_str(),
-    )
-    .increment(1);
-}
-
 impl Driver {
     pub fn new(redis: Arc<Redis>, records: Arc<Records>, settings: Settings, registry: Arc<Resolver>) -> Arc<Self> {
         Arc::new(Self {
@@ -122,6 +114,7 @@ impl Driver {
             records,
             finished: Finished::default(),
             caller: Caller::new(settings.calls_per_host_max, registry),
+            counts: counts::Counts::new(),
             running: Mutex::default(),
             room: Arc::new(Semaphore::new(settings.running_max)),
             alerts: Arc::new(Semaphore::new(ALERTS_MAX)),

@@ -76,6 +76,7 @@ impl Work<'_> {
         let limits = *driver.limits();
         let context = Arc::new(Context::new(&self.global, &limits));
         let mut phase = driver.phase.subscribe();
+        let mut letting_go = std::pin::pin!(super::reached(&mut phase, Phase::LettingGo));
         let mut pass = Pass::default();
         let mut calls = FuturesUnordered::new();
         loop {
@@ -110,7 +111,7 @@ impl Work<'_> {
                             self.write(Due::Leased(driver.lease_until_ms())).await?;
                             continue;
                         }
-                        () = super::reached(&mut phase, Phase::LettingGo) => {
+                        () = &mut letting_go => {
                             // Calls under way may have had their effect; the next node repeats them.
                             self.global.ahead |= self.runs_ahead();
                             self.write(Due::At(now_ms())).await?;
@@ -135,7 +136,7 @@ impl Work<'_> {
                     return Ok(Ended::Over(waited(&self.global, &pass)));
                 }
                 Step::Done => {
-                    super::count_end(&self.global);
+                    driver.counts.end(&self.global);
                     let answer = waited(&self.global, &pass);
                     if self.over {
                         driver.finished.push(Arc::new(self.global), self.version);
@@ -147,16 +148,9 @@ impl Work<'_> {
     }
 
     fn take(&mut self, pass: &mut Pass, called: Called, op: &str, result: BranchResult) {
-        let word = match &result {
-            BranchResult::Success => "success",
-            BranchResult::Failure(_) => "failure",
-            BranchResult::Ongoing => "ongoing",
-            BranchResult::Unknown(_) => "unknown",
-            BranchResult::NotCalled(_) => "not_called",
-        };
         // A workflow's op is its client's own name for it: no label.
-        let op = if matches!(called, Called::Workflow) { "workflow".to_owned() } else { op.to_owned() };
-        metrics::counter!("rushline_branch_calls_total", "op" => op, "result" => word).increment(1);
+        let op = if matches!(called, Called::Workflow) { "workflow" } else { op };
+        self.driver.counts.call(op, &result);
         let applied = apply(&mut self.global, pass, called, result, now_ms(), self.driver.limits());
         self.unwritten = true;
         if let Some(alert) = applied.alert {

@@ -17,6 +17,8 @@ mod problem;
 mod sales;
 pub mod wire;
 
+pub use dtm::{grpc::read as read_grpc, json_rpc::decode as read_json_rpc};
+
 use crate::driver::Driver;
 use crate::reconciler::Records;
 use crate::sale::node::Node;
@@ -88,20 +90,22 @@ impl Doors {
     }
 }
 
+/// hyper moves what this returns several times a request, and keeps room for it in every connection: what is large and is
+/// not on the way of a submit is in a box.
 async fn answer(doors: &Doors, port: Port, request: Request<Incoming>) -> Response {
     if request.method() == Method::POST
         && port == Port::Http
         && let Some(sale) = sale_of_orders_path(request.uri().path())
     {
         let sale = sale.to_owned();
-        return orders::place(&doors.app, &sale, request).await.map(axum::body::Body::new);
+        return Box::pin(orders::place(&doors.app, &sale, request)).await.map(axum::body::Body::new);
     }
     if grpc::is_grpc(&request) {
-        return grpc::answer(doors.grpc.clone(), request).await;
+        return Box::pin(grpc::answer(doors.grpc.clone(), request)).await;
     }
     match port {
         Port::Http if is_dtms(request.uri().path()) => dtm::answer(&doors.app, request).await,
-        Port::Http => doors.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
+        Port::Http => Box::pin(doors.router.clone().oneshot(request)).await.unwrap_or_else(|never| match never {}),
         Port::Grpc => Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "grpc_only",

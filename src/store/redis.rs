@@ -152,7 +152,7 @@ impl Redis {
             let Some(server) = lane.server() else { return Err(error.into()) };
             if error.code() == Some("NOSCRIPT") && tries < SCRIPT_TRIES_MAX {
                 tries += 1;
-                server.verify_soon().await?;
+                Box::pin(server.verify_soon()).await?;
                 continue;
             }
             // A replica now, or on its way to being one or the other: the watch finds out who is to be asked.

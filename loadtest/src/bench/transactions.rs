@@ -79,8 +79,8 @@ async fn open<'a>(bench: &'a mut Bench, name: &str, transactions: u64) -> anyhow
 /// Transactions a second, each with `wait_result`: an answer is a transaction that has succeeded.
 pub async fn rate(bench: &mut Bench, kind: Kind) -> anyhow::Result<Figure> {
     let (name, goal, transactions) = match kind {
-        Kind::EmptySaga => ("transactions_empty_sagas", Goal::OfFloor(0.25), 200_000),
-        Kind::Message => ("transactions_messages", Goal::OfFloor(0.15), 100_000),
+        Kind::EmptySaga => ("transactions_empty_sagas", Goal::OfFloor(0.33), 200_000),
+        Kind::Message => ("transactions_messages", Goal::OfFloor(0.20), 100_000),
         Kind::Saga => ("transactions_sagas", Goal::None, 100_000),
     };
     let (transactions, connections) = (bench.orders(transactions), bench.connections);

@@ -87,7 +87,8 @@ impl Dtm for Door {
     }
 }
 
-fn read(request: DtmRequest) -> Result<TransRequest, Invalid> {
+/// The transaction that a message is about.
+pub fn read(request: DtmRequest) -> Result<TransRequest, Invalid> {
     let (steps, old_payloads) = TransRequest::steps_from_json(&request.steps)?;
     let mut payloads = request.bin_payloads;
     payloads.extend(old_payloads);

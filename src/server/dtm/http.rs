@@ -2,7 +2,7 @@
 
 use super::operations::{self, Refused};
 use super::view::{KeyValue, Page, Progresses, Query, Transaction};
-use super::{gid, json, lookup, not_found, parameter, refused, topics, view};
+use super::{answer_of, gid, json, lookup, not_found, parameter, refused, topics, view};
 use crate::domain::ids::Gid;
 use crate::domain::trans::{GlobalStatus, RegisterBranch, TransGid, TransRequest, TransType};
 use crate::driver::now_ms;
@@ -25,26 +25,28 @@ pub async fn answer(app: &Arc<App>, method: &Method, route: &str, query: &str, b
     let answer = match (method.as_str(), route) {
         ("POST", "submit") => done(submit(app, body).await),
         ("POST", "prepare") => done(prepare(app, body).await),
-        ("POST", "abort") => done(abort(app, body).await),
-        ("POST", "registerBranch" | "registerXaBranch" | "registerTccBranch") => done(register(app, body).await),
-        ("POST", "prepareWorkflow") => prepare_workflow(app, body).await,
-        ("POST", "forceStop") => done(force_stop(app, body).await),
-        ("POST", "resetNextCronTime") => done(reset_next_cron(app, body).await),
-        ("GET", "resetCronTime") => reset_cron(app, query).await,
+        ("POST", "abort") => done(Box::pin(abort(app, body)).await),
+        ("POST", "registerBranch" | "registerXaBranch" | "registerTccBranch") => {
+            done(Box::pin(register(app, body)).await)
+        }
+        ("POST", "prepareWorkflow") => Box::pin(prepare_workflow(app, body)).await,
+        ("POST", "forceStop") => done(Box::pin(force_stop(app, body)).await),
+        ("POST", "resetNextCronTime") => done(Box::pin(reset_next_cron(app, body)).await),
+        ("GET", "resetCronTime") => Box::pin(reset_cron(app, query)).await,
         ("GET", "newGid") => Ok(json(StatusCode::OK, &json!({ "dtm_result": "SUCCESS", "gid": gid::new() }))),
         ("GET", "version") => {
             Ok(json(StatusCode::OK, &json!({ "version": concat!("rushline-v", env!("CARGO_PKG_VERSION")) })))
         }
-        ("GET", "query") => show(app, query).await,
-        ("GET", "all") => list(app, query).await,
-        ("GET", "subscribe") => done(subscribe(app, query).await),
-        ("GET", "unsubscribe") => done(unsubscribe(app, query).await),
-        ("GET", "scanKV") => scan_kv(app, query).await,
-        ("GET", "queryKV") => query_kv(app, query).await,
+        ("GET", "query") => Box::pin(show(app, query)).await,
+        ("GET", "all") => Box::pin(list(app, query)).await,
+        ("GET", "subscribe") => done(Box::pin(subscribe(app, query)).await),
+        ("GET", "unsubscribe") => done(Box::pin(unsubscribe(app, query)).await),
+        ("GET", "scanKV") => Box::pin(scan_kv(app, query)).await,
+        ("GET", "queryKV") => Box::pin(query_kv(app, query)).await,
         ("DELETE", route) => match route.strip_prefix("topic/").filter(|name| !name.contains('/')) {
             Some(name) => {
                 let name = percent_decoded(name);
-                done(topics::delete(&app.driver, &name).await)
+                done(Box::pin(topics::delete(&app.driver, &name)).await)
             }
             None => return not_found(),
         },
@@ -54,7 +56,7 @@ pub async fn answer(app: &Arc<App>, method: &Method, route: &str, query: &str, b
 }
 
 fn done(result: Result<(), Refused>) -> Answer {
-    result.map(|()| json(StatusCode::OK, &json!({ "dtm_result": "SUCCESS" })))
+    result.map(|()| answer_of(StatusCode::OK, Bytes::from_static(br#"{"dtm_result":"SUCCESS"}"#)))
 }
 
 fn percent_decoded(text: &str) -> String {

@@ -47,6 +47,12 @@ struct Problem {
     message: String,
 }
 
+/// The transaction that a good request is about: what [`answer`] reads before it does anything.
+pub fn decode(body: &[u8]) -> Option<TransRequest> {
+    let request: Request<'_> = serde_json::from_slice(body).ok()?;
+    TransRequest::from_json(request.params?.get().as_bytes()).ok()
+}
+
 pub async fn answer(app: &App, body: &[u8]) -> Response {
     let unreadable = |what: &str| {
         let problem = Problem { code: PARSE_ERROR, message: format!("Parse json error: {what}") };

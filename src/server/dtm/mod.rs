@@ -7,7 +7,7 @@ mod body;
 mod gid;
 pub mod grpc;
 mod http;
-mod json_rpc;
+pub mod json_rpc;
 mod lookup;
 mod operations;
 mod topics;
@@ -15,8 +15,8 @@ mod view;
 
 use super::App;
 use ::http::header::{CONTENT_TYPE, LOCATION};
-use ::http::{Method, Request, StatusCode};
-use axum::body::Body;
+use ::http::{HeaderValue, Method, Request, StatusCode};
+use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use operations::Refused;
@@ -40,7 +40,7 @@ pub async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Response {
     let query = head.uri.query().unwrap_or_default();
     match path {
         "/api/ping" => json(StatusCode::OK, &serde_json::json!({ "msg": "pong" })),
-        "/api/json-rpc" if head.method == Method::POST => json_rpc::answer(app, &body).await,
+        "/api/json-rpc" if head.method == Method::POST => Box::pin(json_rpc::answer(app, &body)).await,
         _ => match path.strip_prefix("/api/dtmsvr/") {
             Some(route) => http::answer(app, &head.method, route, query, &body).await,
             None => not_found(),
@@ -60,8 +60,15 @@ fn not_found() -> Response {
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(body).expect("an answer is plain data");
-    (status, [(CONTENT_TYPE, "application/json; charset=utf-8")], Body::from(body)).into_response()
+    answer_of(status, serde_json::to_vec(body).expect("an answer is plain data").into())
+}
+
+/// An answer whose body is JSON already.
+fn answer_of(status: StatusCode, body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    response
 }
 
 /// The body of an answer that is not good.

@@ -11,7 +11,7 @@ use crate::domain::trans::{
     Change, Class, Global, Pass, Protocol, Refusal, RegisterBranch, Remembered, TransGid, TransRequest, TransType,
     moves, run_uncalled,
 };
-use crate::driver::{self, Driver, Ended, Told, now_ms};
+use crate::driver::{Driver, Ended, Told, now_ms};
 use crate::store;
 use crate::store::trans::{Appended, Created, Due, Saved};
 use crate::store::trans_drain::Found;
@@ -110,7 +110,7 @@ enum Outcome {
 pub async fn prepare(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
     check_urls(&request)?;
     let gid = request.gid()?;
-    let topics = topics::of_request(driver, &request).await?;
+    let topics = Box::pin(topics::of_request(driver, &request)).await?;
     let subscribers = |name: &str| topics.get(name).cloned();
     let change =
         |existing: Option<&Global>| moves::prepare(existing, request.clone(), now_ms(), driver.limits(), &subscribers);
@@ -120,7 +120,7 @@ pub async fn prepare(driver: &Arc<Driver>, request: TransRequest) -> Result<(), 
 pub async fn submit(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
     check_urls(&request)?;
     let gid = request.gid()?;
-    let topics = topics::of_request(driver, &request).await?;
+    let topics = Box::pin(topics::of_request(driver, &request)).await?;
     let subscribers = |name: &str| topics.get(name).cloned();
     // A saga, or a message that was never prepared, is mostly new: no look before the leap.
     let new = request.trans_type == TransType::Saga.as_str()
@@ -203,7 +203,7 @@ pub async fn prepare_workflow(driver: &Arc<Driver>, request: TransRequest) -> Re
         |existing: Option<&Global>| moves::prepare_workflow(existing, request.clone(), now_ms(), driver.limits());
     match perform(driver, &gid, true, None, change, |past| past.prepare_workflow(&request)).await? {
         Outcome::There(Some(global), _) => Ok(Arc::unwrap_or_clone(global)),
-        Outcome::There(None, _) | Outcome::Left => match lookup::transaction(driver, &gid).await? {
+        Outcome::There(None, _) | Outcome::Left => match Box::pin(lookup::transaction(driver, &gid)).await? {
             Some(global) => Ok(global),
             None => Err(Refused::Other(format!("the workflow {gid} vanished while it was prepared"))),
         },
@@ -244,7 +244,7 @@ async fn perform(
         let change = match change(existing.as_ref().map(|loaded| &loaded.global)) {
             Err(Refusal::NotFound(_) | Refusal::StorageNotFound) if existing.is_none() => {
                 // Too long ago for Redis to remember, perhaps.
-                return match lookup::remembered(driver, gid).await? {
+                return match Box::pin(lookup::remembered(driver, gid)).await? {
                     Some(past) => Ok(over(&past).map(|()| Outcome::Left)?),
                     None => Ok(change(None).map(|_| Outcome::Left)?),
                 };
@@ -285,7 +285,7 @@ async fn create(driver: &Arc<Driver>, mut global: Box<Global>, room: &mut Drive)
     global.ahead = drive && global.trans_type == TransType::Saga;
     crate::crash::point("trans.before_create");
     match driver.writer.create(&global, due).await? {
-        Created::Exists => Ok(Written::Meanwhile(driver.redis.find_trans(&global.gid).await?)),
+        Created::Exists => Ok(Written::Meanwhile(Box::pin(driver.redis.find_trans(&global.gid)).await?)),
         Created::New => {
             crate::crash::point("trans.after_create");
             let says_ahead = std::mem::take(&mut global.ahead);
@@ -329,7 +329,7 @@ fn note(driver: &Driver, global: &Arc<Global>, version: u64, due: Due) {
     match due {
         Due::At(ms) => driver.due_at(ms),
         Due::Never => {
-            driver::count_end(global);
+            driver.counts.end(global);
             driver.finished.push(global.clone(), version);
         }
         Due::Leased(_) => {}
@@ -359,7 +359,7 @@ async fn wait(
         }
         let now = match global.take() {
             Some(global) => global,
-            None => match lookup::transaction(driver, gid).await? {
+            None => match Box::pin(lookup::transaction(driver, gid)).await? {
                 Some(global) => Arc::new(global),
                 None => return Err(Refused::Other(format!("{gid} is no longer there"))),
             },
