@@ -6,6 +6,7 @@
 //! HTTP/1 and HTTP/2 (prior knowledge) on one port, gRPC there too and on a port of its own, where dtm's clients look
 //! for it. `port.rs` has the connections; these, heads and bodies are bounded.
 
+mod changes;
 mod dtm;
 mod grpc;
 mod hot;
@@ -127,6 +128,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/sales", get(sales::list).post(sales::create))
         .route("/v1/sales/{sale}", get(sales::show).patch(sales::update))
         .route("/v1/sales/{sale}/stock", post(sales::add_stock))
+        .route("/v1/sales/{sale}/changes", get(sales::changes))
         .route("/v1/sales/{sale}/audit", get(sales::audit))
         .route("/v1/sales/{sale}/records", get(sales::records))
         .route("/v1/orders/{gid}", get(show_order))

@@ -81,6 +81,10 @@ pub struct UpdateSale {
     #[serde(default, deserialize_with = "named")]
     pub closes_at: Option<Option<Timestamp>>,
     pub order_endpoint: Option<Endpoint>,
+    /// Names this change: repeated with the same id it happens once.
+    pub request_id: Option<String>,
+    /// Why, for the log.
+    pub reason: Option<String>,
 }
 
 /// Tells `null` (named, and nothing) from a field that is not there.
@@ -120,6 +124,30 @@ pub struct AddStock {
     pub sku: String,
     /// Negative withdraws, down to zero available.
     pub units: i64,
+    pub request_id: String,
+    /// Why, for the log.
+    pub reason: Option<String>,
+}
+
+/// `GET /v1/sales/{sale}/changes`
+#[derive(Debug, Serialize)]
+pub struct ChangesPage {
+    /// Newest first.
+    pub changes: Vec<ChangeView>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ChangeView {
+    pub at: Option<Timestamp>,
+    /// `settings` or `stock`.
+    pub kind: String,
+    /// As it was asked for.
+    pub change: Option<Box<RawValue>>,
+    /// Of stock: what was really added (or, negative, withdrawn).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub units: Option<i64>,
+    pub who: String,
+    pub why: String,
     pub request_id: String,
 }
 

@@ -17,6 +17,7 @@ pub struct Keys {
     pub detail: String,
     pub finished: String,
     pub changes: String,
+    pub log: String,
     pub refused: String,
 }
 
@@ -34,6 +35,7 @@ impl Keys {
             detail: key("detail"),
             finished: key("finished"),
             changes: key("changes"),
+            log: key("log"),
             refused: key("refused"),
         }
     }

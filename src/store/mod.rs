@@ -6,6 +6,7 @@
 //! functions; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
 //! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
 
+pub mod changes;
 pub mod embedded;
 pub mod frame;
 pub mod keys;

@@ -2,6 +2,7 @@
 //! called, and what comes of requests that nobody should send.
 
 mod buyers;
+mod changes;
 mod endpoint;
 mod hostile;
 mod memory;

@@ -2,6 +2,7 @@
 //! every counter is compared after it.
 
 use super::servers;
+use rushline::domain::change::Note;
 use rushline::domain::ids::{Buyer, EntryId, IdempotencyKey, SaleName, Sku};
 use rushline::domain::order::{Item, Order};
 use rushline::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window};
@@ -254,7 +255,11 @@ impl Twin {
     /// Adds or withdraws units on both sides; their common answer.
     pub async fn restock(&mut self, request_id: &str, sku: &str, units: i64) -> Restock {
         let answer = self.ledger.restock(request_id, sku, units, self.settings.status);
-        let real = self.redis.add_stock(&self.keys, &Sku::parse(sku).unwrap(), units, request_id).await.unwrap();
+        let real = self
+            .redis
+            .add_stock(&self.keys, &Sku::parse(sku).unwrap(), units, request_id, &Note::default())
+            .await
+            .unwrap();
         let expected = match answer {
             Restock::Changed(units) => Restocked::Changed(units),
             Restock::Duplicate(units) => Restocked::Duplicate(units),
@@ -279,7 +284,8 @@ impl Twin {
             SaleStatus::Closed => Updated::Closed,
             _ => Updated::Done,
         };
-        let updated = self.redis.update_sale(&self.keys, self.version, &settings).await.unwrap();
+        let updated =
+            self.redis.update_sale(&self.keys, self.version, &settings, "", "{}", &Note::default()).await.unwrap();
         assert_eq!(updated, expected);
         if updated == Updated::Done {
             self.version += 1;
@@ -410,8 +416,14 @@ impl Twin {
                 let sold = [(ended.entry, HashMap::from([("a", 1), ("b", 1)]))];
                 self.redis.drained(&self.keys, &[ended.entry], &sold, &[ended]).await.map(|_| ())
             }
-            "restock" => self.redis.add_stock(&self.keys, &Sku::parse("b").unwrap(), 1, "r9").await.map(|_| ()),
-            "update" => self.redis.update_sale(&self.keys, self.version, &self.settings.clone()).await.map(|_| ()),
+            "restock" => {
+                self.redis.add_stock(&self.keys, &Sku::parse("b").unwrap(), 1, "r9", &Note::default()).await.map(|_| ())
+            }
+            "update" => self
+                .redis
+                .update_sale(&self.keys, self.version, &self.settings.clone(), "", "{}", &Note::default())
+                .await
+                .map(|_| ()),
             "create" => {
                 let sale = SaleName::parse(self.keys.sale.split(['{', '/']).nth(1).unwrap()).unwrap();
                 let items = vec![(Sku::parse("a").unwrap(), 1)];
