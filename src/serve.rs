@@ -18,7 +18,7 @@ use crate::telemetry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How often changes that other nodes made are looked for.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -66,12 +66,15 @@ async fn serve(
     let records = Records::new(config.records_url().expose());
     let driver = Driver::new(redis.clone(), records.clone(), transactions(&config), registry.resolver.clone());
     let kind = describe_records(&config, &records).await;
+    let (stop, stopping) = watch::channel(false);
     let app = Arc::new(App {
         node: node.clone(),
         driver: driver.clone(),
         records: records.clone(),
         settings: door(&config),
         metrics: metrics.clone(),
+        event_streams: Arc::new(Semaphore::new(config.http.event_streams_max)),
+        stopping: stopping.clone(),
     });
 
     tokio::spawn(redis.clone().watch(WATCH_EVERY));
@@ -99,7 +102,6 @@ async fn serve(
         }
     });
 
-    let (stop, stopping) = watch::channel(false);
     let doors = Doors::new(app);
     tokio::spawn(doors.clone().follow_health(stopping.clone()));
     let grace = config.shutdown.grace;
@@ -251,6 +253,7 @@ fn door(config: &Config) -> server::Settings {
         connections_max: config.http.connections_max,
         header_timeout: config.http.header_timeout,
         wait_max: config.http.wait_max,
+        heartbeat: config.http.heartbeat,
     }
 }
 

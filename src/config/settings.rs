@@ -32,6 +32,10 @@ settings! {
         header_timeout: Duration, "http.header_timeout_ms", Millis { default: 10_000, min: 100, max: 600_000 };
         /// Longest `?wait_ms=` that is granted; longer wishes are cut to it. Each waiting request holds a connection.
         wait_max: Duration, "http.wait_ms_max", Millis { default: 30_000, min: 0, max: 600_000 };
+        /// Most event streams at once; further ones hear 503. Each holds a connection and some kilobytes.
+        event_streams_max: usize, "http.event_streams_max", Count { default: 10_000, min: 0, max: 1_000_000, unit: "streams" };
+        /// How often an event stream without news says that it is there. Shorter than the patience of proxies on the way.
+        heartbeat: Duration, "http.heartbeat_ms", Millis { default: 15_000, min: 10, max: 600_000 };
     }
 
     /// The door for services that speak dtm's gRPC. It is also answered at `http.listen`; the bounds there hold here.

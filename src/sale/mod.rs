@@ -20,6 +20,7 @@ mod plain;
 pub mod sums;
 pub mod sweep;
 pub mod waiters;
+pub mod watch;
 
 use crate::domain::ids::{EntryId, Gid, SaleName};
 use crate::domain::order::Order;
@@ -149,6 +150,8 @@ pub struct Part {
     pub keys: Keys,
     /// By address, so each partition has its own: two may use the same.
     pub waiters: waiters::Waiters,
+    /// For orders that other nodes end.
+    pub watch: Arc<watch::Watch>,
     keeper: mpsc::UnboundedSender<keeper::Message>,
 }
 

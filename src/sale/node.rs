@@ -5,6 +5,7 @@ use super::delivery::Delivery;
 use super::finished::Finished;
 use super::keeper::{Keeper, Message};
 use super::waiters::Waiters;
+use super::watch::Watch;
 use super::{Limits, Part, Refused, Sale};
 use crate::domain::ids::{Buyer, SaleName};
 use crate::store;
@@ -120,10 +121,12 @@ impl Node {
 
     fn open_part(&self, sale: &Arc<Sale>, number: u16, delivery: &Delivery) -> OpenPart {
         let (keeper, inbox) = mpsc::unbounded_channel();
+        let keys = Keys::new(self.redis.prefix(), &sale.name, number);
         let part = Arc::new(Part {
             sale: sale.clone(),
             number,
-            keys: Keys::new(self.redis.prefix(), &sale.name, number),
+            watch: Watch::new(self.redis.clone(), keys.clone()),
+            keys,
             waiters: Waiters::default(),
             keeper,
         });
