@@ -15,6 +15,7 @@ use crate::store::embedded::{self, Embedded};
 use crate::store::place::Tls;
 use crate::store::redis::{Redis, Settings};
 use crate::telemetry;
+use crate::webhook;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -86,6 +87,14 @@ async fn serve(
     tokio::spawn(driver.clone().hurry_after_outages());
     let (batch_max, alarm) = (config.records.batch_max, config.records.backlog_alarm);
     tokio::spawn(Reconciler::new(node.clone(), records.clone(), batch_max, alarm).run());
+    tokio::spawn(webhook::run(
+        node.clone(),
+        webhook::Settings {
+            retry_base: config.webhook.retry_base,
+            retry_max: config.webhook.retry_max,
+            give_up_after: config.webhook.give_up_after,
+        },
+    ));
     let drain = Drain {
         driver: driver.clone(),
         records: records.clone(),

@@ -121,6 +121,16 @@ settings! {
         ongoing: Duration, "delivery.ongoing_ms", Millis { default: 1_000, min: 10, max: 600_000 };
     }
 
+    /// How shops are told of their orders' ends, where a sale has a webhook.
+    webhook: WebhookCalls {
+        /// Delay before the first repeat of a call that was not answered with 2xx; it doubles from there.
+        retry_base: Duration, "webhook.retry_base_ms", Millis { default: 1_000, min: 1, max: 600_000 };
+        /// Longest delay between two calls.
+        retry_max: Duration, "webhook.retry_max_ms", Millis { default: 300_000, min: 1, max: 86_400_000 };
+        /// How long after an order's end its webhook is still called. Until then a call that fails is kept in Redis.
+        give_up_after: Duration, "webhook.give_up_after_s", Seconds { default: 86_400, min: 1, max: 2_678_400 };
+    }
+
     /// Global transactions: the part that is compatible with dtm.
     trans: Trans {
         /// Pause before the next try after an unclear result, unless the transaction sets one. It doubles from there.

@@ -11,3 +11,4 @@ pub mod retry;
 pub mod sale;
 pub mod stock;
 pub mod trans;
+pub mod webhook;

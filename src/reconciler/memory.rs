@@ -1,7 +1,7 @@
 //! Draining from memory what this node ended itself: see [`crate::sale::finished`]. One write to the sink for all sales,
 //! then one script a partition to have Redis forget.
 
-use super::{Error, Reconciler, sold};
+use super::{Error, Reconciler, hooks, sold};
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::{Order, Record};
@@ -101,8 +101,10 @@ impl Reconciler {
                 self.settle_entries(&share.part, &finished).await?;
             }
             let notices: Vec<EntryId> = share.notices.iter().map(|notice| notice.id).collect();
-            let sold = sold(&prepared.records[share.records.clone()]);
-            self.node.redis.drained(&share.part.keys, &notices, &sold, &share.details).await?;
+            let records = &prepared.records[share.records.clone()];
+            let hooks = hooks(&share.part, records);
+            self.node.redis.drained(&share.part.keys, &notices, &sold(records), &share.details, &hooks).await?;
+            share.part.hooked.notify_one();
         }
         crash::point("drain.after_forget");
         Ok(())

@@ -152,6 +152,8 @@ pub struct Part {
     pub waiters: waiters::Waiters,
     /// For orders that other nodes end.
     pub watch: Arc<watch::Watch>,
+    /// Told when webhooks are to be called.
+    pub hooked: tokio::sync::Notify,
     keeper: mpsc::UnboundedSender<keeper::Message>,
 }
 

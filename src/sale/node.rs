@@ -128,6 +128,7 @@ impl Node {
             watch: Watch::new(self.redis.clone(), keys.clone()),
             keys,
             waiters: Waiters::default(),
+            hooked: Notify::new(),
             keeper,
         });
         let (redis, node) = (self.redis.clone(), self.name.clone());

@@ -108,6 +108,7 @@ async fn view(app: &App, open: &Open) -> Answer<SaleView> {
         closes_at: time(settings.window.closes_ms),
         durability: settings.durability,
         order_endpoint: settings.endpoint,
+        webhook: settings.webhook.map(|webhook| WebhookView { url: webhook.url }),
         backlog: BacklogView {
             undelivered_batches: backlog.undelivered_entries,
             retries: backlog.retries,

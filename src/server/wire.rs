@@ -4,6 +4,7 @@
 use crate::domain::ids::{Buyer, IdempotencyKey, Invalid, SaleName, Sku};
 use crate::domain::order::{Item, Order, Status, check_items};
 use crate::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window};
+use crate::domain::webhook::Webhook;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -25,6 +26,8 @@ pub struct CreateSale {
     #[serde(default = "fsync")]
     pub durability: Durability,
     pub order_endpoint: Endpoint,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 fn fsync() -> Durability {
@@ -54,6 +57,7 @@ impl CreateSale {
                 limit_per_buyer: self.limit_per_buyer,
                 endpoint: self.order_endpoint,
                 durability: self.durability,
+                webhook: self.webhook,
             },
         };
         new.check()?;
@@ -81,6 +85,8 @@ pub struct UpdateSale {
     #[serde(default, deserialize_with = "named")]
     pub closes_at: Option<Option<Timestamp>>,
     pub order_endpoint: Option<Endpoint>,
+    #[serde(default, deserialize_with = "named")]
+    pub webhook: Option<Option<Webhook>>,
     /// Names this change: repeated with the same id it happens once.
     pub request_id: Option<String>,
     /// Why, for the log.
@@ -112,6 +118,10 @@ impl UpdateSale {
         if let Some(endpoint) = &self.order_endpoint {
             endpoint.check()?;
             settings.endpoint = endpoint.clone();
+        }
+        if let Some(webhook) = &self.webhook {
+            webhook.as_ref().map_or(Ok(()), Webhook::check)?;
+            settings.webhook.clone_from(webhook);
         }
         Ok(())
     }
@@ -172,9 +182,16 @@ pub struct SaleView {
     pub closes_at: Option<Timestamp>,
     pub durability: Durability,
     pub order_endpoint: Endpoint,
+    pub webhook: Option<WebhookView>,
     pub backlog: BacklogView,
     pub created_at: Timestamp,
     pub version: u64,
+}
+
+/// Its secret is told to nobody.
+#[derive(Debug, Serialize)]
+pub struct WebhookView {
+    pub url: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -271,6 +288,7 @@ mod tests {
             limit_per_buyer: Some(2),
             endpoint: Endpoint::at("http://127.0.0.1/orders"),
             durability: Durability::Memory,
+            webhook: None,
         }
     }
 

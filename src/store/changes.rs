@@ -16,7 +16,7 @@ impl Redis {
             .arg("-")
             .arg("COUNT")
             .arg(most)
-            .query_async(&mut self.pooled().await?)
+            .query_async(&mut self.slow())
             .await?;
         entries
             .into_iter()

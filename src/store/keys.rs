@@ -18,6 +18,7 @@ pub struct Keys {
     pub finished: String,
     pub changes: String,
     pub log: String,
+    pub hooks: String,
     pub refused: String,
 }
 
@@ -36,6 +37,7 @@ impl Keys {
             finished: key("finished"),
             changes: key("changes"),
             log: key("log"),
+            hooks: key("hooks"),
             refused: key("refused"),
         }
     }

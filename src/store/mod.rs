@@ -9,6 +9,7 @@
 pub mod changes;
 pub mod embedded;
 pub mod frame;
+pub mod hooks;
 pub mod keys;
 pub mod known;
 pub mod kv;

@@ -88,6 +88,7 @@ impl Twin {
             limit_per_buyer,
             endpoint: Endpoint::at("http://127.0.0.1:9/orders"),
             durability: Durability::Memory,
+            webhook: None,
         };
         let name = SaleName::parse(name).unwrap();
         let items = units.iter().map(|(sku, units)| (Sku::parse(*sku).unwrap(), *units)).collect();
@@ -318,9 +319,9 @@ impl Twin {
         let details: Vec<Address> = self.details.iter().map(|text| text.parse().unwrap()).collect();
         let details: Vec<Address> = details.into_iter().filter(|address| ids.contains(&address.entry)).collect();
         let notices: Vec<EntryId> = notices.iter().map(|notice| notice.id).collect();
-        let forgotten = self.redis.drained(&self.keys, &notices, &sold, &details).await.unwrap();
+        let forgotten = self.redis.drained(&self.keys, &notices, &sold, &details, &[]).await.unwrap();
         assert_eq!(forgotten, ids.len() as u64);
-        let again = self.redis.drained(&self.keys, &notices, &sold, &details).await.unwrap();
+        let again = self.redis.drained(&self.keys, &notices, &sold, &details, &[]).await.unwrap();
         assert_eq!(again, 0, "a drain that is repeated counts nothing twice");
         for (id, units) in sold {
             self.outcomes.remove(&id);
@@ -414,7 +415,7 @@ impl Twin {
             "drained" => {
                 let ended = self.orders[2].address;
                 let sold = [(ended.entry, HashMap::from([("a", 1), ("b", 1)]))];
-                self.redis.drained(&self.keys, &[ended.entry], &sold, &[ended]).await.map(|_| ())
+                self.redis.drained(&self.keys, &[ended.entry], &sold, &[ended], &[]).await.map(|_| ())
             }
             "restock" => {
                 self.redis.add_stock(&self.keys, &Sku::parse("b").unwrap(), 1, "r9", &Note::default()).await.map(|_| ())
