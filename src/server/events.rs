@@ -72,7 +72,8 @@ pub async fn stream(app: &Arc<App>, gid: &str, headers: &HeaderMap) -> Result<Re
 }
 
 fn is_over(status: Status) -> bool {
-    status != Status::Submitted
+    // By name: of the statuses to come, only these are not the last.
+    !matches!(status.as_str(), "submitted" | "reserved")
 }
 
 /// One client and its order. Dropped when the client hangs up.
@@ -126,7 +127,7 @@ impl Following {
                 }
             }
             let (Some(part), Some(ended_here)) = (&self.part, ended_here) else { return None };
-            let changed = part.watch.changed(self.address, Status::Submitted);
+            let changed = part.watch.changed(self.address, self.heard.unwrap_or(Status::Submitted));
             tokio::select! {
                 _ = ended_here => {}
                 _ = changed => {}
