@@ -52,6 +52,7 @@ impl Shop {
                 limit_per_buyer: Some(2),
                 endpoint: Endpoint::at("http://127.0.0.1:1/"),
                 durability: Durability::Memory,
+                webhook: None,
             },
         };
         redis.create_sale(&new, "{}").await.expect("the sale is new");

@@ -10,18 +10,20 @@ KEYS[2]  intake stream
 KEYS[3]  outcome hash
 KEYS[4]  detail hash
 KEYS[5]  finished stream
-ARGV[1]  'notices entries details', three counts
+KEYS[6]  hooks stream, with its group `webhooks`: what the shop is to be told; begun with the first
+ARGV[1]  'notices entries details hooks', four counts
 ARGV[2..] ids of the notices in the finished stream
          then for each entry: entry id, how many SKUs follow, then for each SKU: sku, units sold in this entry
          then the fields of the detail hash
+         then for each hook: entry id, webhook id, body; put only by the call that forgets its entry
 Slot     {sale/partition}, all keys
 Returns  entries forgotten by this call
 Errors   NOCOUNT: a counter is missing or no number (a foreign hand)
-Cost     O(notices + entries + details)
+Cost     O(notices + entries + details + hooks)
 ]]
 local counts = {}
 for number in string.gmatch(ARGV[1], '%d+') do counts[#counts + 1] = tonumber(number) end
-local notices, entries, details = unpack(counts)
+local notices, entries, details, hooks = unpack(counts)
 local archived, gone, is_gone = {}, {}, {}
 local ids, skus_at, at = {}, {}, 2 + notices
 for i = 1, entries do
@@ -48,6 +50,7 @@ end
 redis.call('XLEN', KEYS[2])
 redis.call('HLEN', KEYS[4])
 redis.call('XLEN', KEYS[5])
+local first_hook = redis.call('XLEN', KEYS[6]) == 0 and redis.call('EXISTS', KEYS[6]) == 0
 
 -- Checks end here, writes begin: a script has no rollback. A thousand at a time: Lua's stack takes 8000 values.
 local function in_parts(first, last, write)
@@ -63,4 +66,9 @@ in_parts(2, 1 + notices, function(first, last)
   redis.call('XACK', KEYS[5], 'records', unpack(ARGV, first, last))
   redis.call('XDEL', KEYS[5], unpack(ARGV, first, last))
 end)
+local hooks_at = at + details
+if hooks > 0 and first_hook then redis.call('XGROUP', 'CREATE', KEYS[6], 'webhooks', '0', 'MKSTREAM') end
+for i = hooks_at, hooks_at + 3 * hooks - 1, 3 do
+  if is_gone[ARGV[i]] then redis.call('XADD', KEYS[6], '*', 'id', ARGV[i + 1], 'body', ARGV[i + 2]) end
+end
 return #gone

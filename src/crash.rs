@@ -43,6 +43,9 @@ pub const TRANSFER_POINTS: [&str; 3] = ["transfer.after_debit", "transfer.after_
 pub const TRANS_DRAIN_POINTS: [&str; 3] =
     ["trans_drain.before_write", "trans_drain.after_write", "trans_drain.after_forget"];
 
+/// The point of a webhook: told, and still to be told in Redis.
+pub const WEBHOOK_POINTS: [&str; 1] = ["webhook.after_call"];
+
 /// Dies here if a test asked for it.
 #[inline(always)]
 pub fn point(name: &'static str) {
@@ -67,9 +70,14 @@ mod armed {
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
     fn is_point(name: &str) -> bool {
-        [&super::POINTS[..], &super::TRANS_POINTS, &super::TRANS_DRAIN_POINTS, &super::TRANSFER_POINTS]
-            .iter()
-            .any(|all| all.contains(&name))
+        let lists = [
+            &super::POINTS[..],
+            &super::TRANS_POINTS,
+            &super::TRANS_DRAIN_POINTS,
+            &super::TRANSFER_POINTS,
+            &super::WEBHOOK_POINTS,
+        ];
+        lists.iter().any(|all| all.contains(&name))
     }
 
     pub(super) fn pass(name: &'static str) {

@@ -15,10 +15,11 @@ use crate::store::embedded::{self, Embedded};
 use crate::store::place::Tls;
 use crate::store::redis::{Redis, Settings};
 use crate::telemetry;
+use crate::webhook;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// How often changes that other nodes made are looked for.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -66,12 +67,15 @@ async fn serve(
     let records = Records::new(config.records_url().expose());
     let driver = Driver::new(redis.clone(), records.clone(), transactions(&config), registry.resolver.clone());
     let kind = describe_records(&config, &records).await;
+    let (stop, stopping) = watch::channel(false);
     let app = Arc::new(App {
         node: node.clone(),
         driver: driver.clone(),
         records: records.clone(),
         settings: door(&config),
         metrics: metrics.clone(),
+        event_streams: Arc::new(Semaphore::new(config.http.event_streams_max)),
+        stopping: stopping.clone(),
     });
 
     tokio::spawn(redis.clone().watch(WATCH_EVERY));
@@ -83,6 +87,14 @@ async fn serve(
     tokio::spawn(driver.clone().hurry_after_outages());
     let (batch_max, alarm) = (config.records.batch_max, config.records.backlog_alarm);
     tokio::spawn(Reconciler::new(node.clone(), records.clone(), batch_max, alarm).run());
+    tokio::spawn(webhook::run(
+        node.clone(),
+        webhook::Settings {
+            retry_base: config.webhook.retry_base,
+            retry_max: config.webhook.retry_max,
+            give_up_after: config.webhook.give_up_after,
+        },
+    ));
     let drain = Drain {
         driver: driver.clone(),
         records: records.clone(),
@@ -99,7 +111,6 @@ async fn serve(
         }
     });
 
-    let (stop, stopping) = watch::channel(false);
     let doors = Doors::new(app);
     tokio::spawn(doors.clone().follow_health(stopping.clone()));
     let grace = config.shutdown.grace;
@@ -252,6 +263,7 @@ fn door(config: &Config) -> server::Settings {
         connections_max: config.http.connections_max,
         header_timeout: config.http.header_timeout,
         wait_max: config.http.wait_max,
+        heartbeat: config.http.heartbeat,
     }
 }
 

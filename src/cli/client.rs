@@ -94,11 +94,27 @@ impl Server {
         body: Option<&Value>,
         wait: Duration,
     ) -> anyhow::Result<Answer> {
+        self.send_with(method, path, &[], body, wait).await
+    }
+
+    /// The same with more headers.
+    pub async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+        wait: Duration,
+    ) -> anyhow::Result<Answer> {
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
             .header(header::ACCEPT, "application/json");
+        for (name, value) in headers {
+            // By its bytes: a person's name need not be ASCII.
+            request = request.header(*name, value.as_bytes());
+        }
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }

@@ -14,6 +14,7 @@ mod order_service;
 mod orders_file;
 mod progress;
 mod sale;
+mod sale_changes;
 mod serve;
 mod terminal;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `rushline sale …`: create, watch and steer sales on the running server.
 
 use super::client::{self, ServerArgs};
+use super::sale_changes::{self, NoteArgs};
 use super::terminal::{self, grouped, plain};
 use crate::domain::ids::{SaleName, Sku};
 use crate::domain::sale::Durability;
@@ -33,13 +34,13 @@ Examples:
     Show(OneSale),
     /// Refuse orders for now (423); what is admitted is delivered.
     #[command(after_help = "Example:\n  rushline sale pause nov22")]
-    Pause(OneSale),
+    Pause(OneChange),
     /// Sell again after a pause.
     #[command(after_help = "Example:\n  rushline sale resume nov22")]
-    Resume(OneSale),
+    Resume(OneChange),
     /// End a sale for good.
     #[command(after_help = "Example:\n  rushline sale close nov22\n  rushline audit nov22 --wait 60        (then)")]
-    Close(OneSale),
+    Close(OneChange),
     /// Add units to a SKU, or withdraw unsold ones with a negative number.
     #[command(
         after_help = "Examples:\n  rushline sale restock nov22 sku-1 500\n  rushline sale restock nov22 sku-1 -20 --request-id return-7"
@@ -56,8 +57,58 @@ Examples:
         #[arg(long, value_name = "ID")]
         request_id: Option<String>,
         #[command(flatten)]
+        note: NoteArgs,
+        #[command(flatten)]
         server: ServerArgs,
     },
+    /// Change the limit or the window while it sells.
+    #[command(
+        after_help = "Examples:\n  rushline sale update nov22 --limit-per-buyer 3 --reason 'plenty left'\n  rushline sale update nov22 --closes-at +10m"
+    )]
+    Update(UpdateArgs),
+    /// Who changed a sale, when and why; the last changes first.
+    #[command(after_help = "Example:\n  rushline sale changes nov22 --limit 20")]
+    Changes {
+        #[arg(value_name = "SALE", value_parser = sale_name)]
+        sale: SaleName,
+        /// How many.
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct OneChange {
+    #[arg(value_name = "SALE", value_parser = sale_name)]
+    sale: SaleName,
+    /// Names this change: repeated with the same id it happens once. Made up when not given.
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    #[command(flatten)]
+    note: NoteArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub struct UpdateArgs {
+    /// Most units that one buyer gets, over all SKUs.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), group = "what")]
+    limit_per_buyer: Option<u32>,
+    /// No limit per buyer any more.
+    #[arg(long, conflicts_with = "limit_per_buyer", group = "what")]
+    no_limit: bool,
+    /// When it opens: 2026-11-22T10:00:00Z, or +10m from now.
+    #[arg(long, value_name = "TIME", value_parser = time, group = "what")]
+    opens_at: Option<jiff::Timestamp>,
+    /// When it closes.
+    #[arg(long, value_name = "TIME", value_parser = time, group = "what")]
+    closes_at: Option<jiff::Timestamp>,
+    #[command(flatten)]
+    change: OneChange,
 }
 
 #[derive(Debug, clap::Args)]
@@ -161,9 +212,11 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Pause(one) => set_status(one, "paused", "rushline sale resume").await,
         Command::Resume(one) => set_status(one, "open", "rushline sale show").await,
         Command::Close(one) => set_status(one, "closed", "rushline audit").await,
-        Command::Restock { sale, sku, units, request_id, server } => {
-            restock(sale, sku, units, request_id, server).await
+        Command::Restock { sale, sku, units, request_id, note, server } => {
+            restock(sale, sku, units, request_id, note, server).await
         }
+        Command::Update(args) => update(args).await,
+        Command::Changes { sale, limit, server } => sale_changes::list(sale, limit, server).await,
     }
 }
 
@@ -230,14 +283,39 @@ fn from_file(path: &PathBuf) -> anyhow::Result<Value> {
     })
 }
 
-async fn set_status(one_sale: OneSale, status: &str, next: &str) -> anyhow::Result<()> {
-    let OneSale { sale, server } = one_sale;
-    let path = format!("/v1/sales/{sale}");
-    let answer =
-        server.connect()?.send(Method::PATCH, &path, Some(&json!({ "status": status })), Duration::ZERO).await?;
-    client::show(&server, &answer.body, one)?;
+async fn set_status(change: OneChange, status: &str, next: &str) -> anyhow::Result<()> {
+    let command = match status {
+        "open" => "resume",
+        "paused" => "pause",
+        _ => "close",
+    };
+    let sale = change.sale.clone();
+    patch(change, json!({ "status": status }), &format!("rushline sale {command} {sale}")).await?;
     terminal::say(&format!("sale {sale} is {status}; next: {next} {sale}"));
     Ok(())
+}
+
+async fn update(args: UpdateArgs) -> anyhow::Result<()> {
+    let limit = if args.no_limit { Some(Value::Null) } else { args.limit_per_buyer.map(Value::from) };
+    let body = given([
+        ("limit_per_buyer", limit),
+        ("opens_at", args.opens_at.map(|time| time.to_string().into())),
+        ("closes_at", args.closes_at.map(|time| time.to_string().into())),
+    ]);
+    let sale = args.change.sale.clone();
+    patch(args.change, body, &format!("rushline sale update {sale} …")).await?;
+    terminal::say(&format!("sale {sale} is changed; next: rushline sale changes {sale}"));
+    Ok(())
+}
+
+async fn patch(change: OneChange, mut body: Value, again: &str) -> anyhow::Result<()> {
+    let OneChange { sale, request_id, note, server } = change;
+    if let Some(id) = request_id {
+        body["request_id"] = json!(id);
+    }
+    let path = format!("/v1/sales/{sale}");
+    let answer = sale_changes::send(&server, &note, Method::PATCH, &path, body, again).await?;
+    client::show(&server, &answer.body, one)
 }
 
 async fn restock(
@@ -245,22 +323,17 @@ async fn restock(
     sku: Sku,
     units: i64,
     request_id: Option<String>,
+    note: NoteArgs,
     server: ServerArgs,
 ) -> anyhow::Result<()> {
-    let request_id = request_id.unwrap_or_else(|| format!("cli-{:016x}", fastrand::u64(..)));
-    let body = json!({ "sku": sku, "units": units, "request_id": request_id });
+    let mut body = json!({ "sku": sku, "units": units });
+    if let Some(id) = request_id {
+        body["request_id"] = json!(id);
+    }
     let path = format!("/v1/sales/{sale}/stock");
-    let answer = server.connect()?.send(Method::POST, &path, Some(&body), Duration::ZERO).await.map_err(|error| {
-        // A lost answer leaves open whether the units moved; the same id makes asking again safe.
-        let repeat =
-            format!("rushline sale restock {sale} {sku} {units} --request-id {request_id}   repeats it safely");
-        let unknown = Fault::in_error(&error).is_some_and(|fault| fault.class == crate::fault::Class::Unreachable);
-        match error.downcast::<Fault>() {
-            Ok(fault) if unknown => fault.hint(repeat).into(),
-            Ok(fault) => fault.into(),
-            Err(error) => error,
-        }
-    })?;
+    // A lost answer leaves open whether the units moved; the same id makes asking again safe.
+    let again = format!("rushline sale restock {sale} {sku} {units}");
+    let answer = sale_changes::send(&server, &note, Method::POST, &path, body, &again).await?;
     client::show(&server, &answer.body, |body| if body.get("items").is_some() { one(body) } else { fields(body) })?;
     let done = if units < 0 { "withdrawn from" } else { "added to" };
     terminal::say(&format!("{} {done} {sku}; next: rushline sale show {sale}", grouped(units.saturating_abs())));

@@ -32,6 +32,10 @@ settings! {
         header_timeout: Duration, "http.header_timeout_ms", Millis { default: 10_000, min: 100, max: 600_000 };
         /// Longest `?wait_ms=` that is granted; longer wishes are cut to it. Each waiting request holds a connection.
         wait_max: Duration, "http.wait_ms_max", Millis { default: 30_000, min: 0, max: 600_000 };
+        /// Most event streams at once; further ones hear 503. Each holds a connection and some kilobytes.
+        event_streams_max: usize, "http.event_streams_max", Count { default: 10_000, min: 0, max: 1_000_000, unit: "streams" };
+        /// How often an event stream without news says that it is there. Shorter than the patience of proxies on the way.
+        heartbeat: Duration, "http.heartbeat_ms", Millis { default: 15_000, min: 10, max: 600_000 };
     }
 
     /// The door for services that speak dtm's gRPC. It is also answered at `http.listen`; the bounds there hold here.
@@ -115,6 +119,16 @@ settings! {
         retry_max: Duration, "delivery.retry_max_ms", Millis { default: 60_000, min: 1, max: 3_600_000 };
         /// Delay before asking again when the order endpoint answered 425 or ONGOING.
         ongoing: Duration, "delivery.ongoing_ms", Millis { default: 1_000, min: 10, max: 600_000 };
+    }
+
+    /// How shops are told of their orders' ends, where a sale has a webhook.
+    webhook: WebhookCalls {
+        /// Delay before the first repeat of a call that was not answered with 2xx; it doubles from there.
+        retry_base: Duration, "webhook.retry_base_ms", Millis { default: 1_000, min: 1, max: 600_000 };
+        /// Longest delay between two calls.
+        retry_max: Duration, "webhook.retry_max_ms", Millis { default: 300_000, min: 1, max: 86_400_000 };
+        /// How long after an order's end its webhook is still called. Until then a call that fails is kept in Redis.
+        give_up_after: Duration, "webhook.give_up_after_s", Seconds { default: 86_400, min: 1, max: 2_678_400 };
     }
 
     /// Global transactions: the part that is compatible with dtm.

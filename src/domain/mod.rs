@@ -4,9 +4,11 @@
 //! On the hot path the deciding is done by `lua/`, because that is what runs atomically; [`stock`] states the same
 //! rules in plain Rust, and `tests/it/` holds the two against each other. [`trans`] is the part that speaks dtm.
 
+pub mod change;
 pub mod ids;
 pub mod order;
 pub mod retry;
 pub mod sale;
 pub mod stock;
 pub mod trans;
+pub mod webhook;

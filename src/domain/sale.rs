@@ -1,6 +1,7 @@
 //! A sale: what is on offer, to whom, when, and what an answer promises.
 
 use super::ids::{Invalid, SaleName, Sku};
+use super::webhook::Webhook;
 use serde::{Deserialize, Serialize};
 
 /// Most SKUs of one sale.
@@ -145,7 +146,7 @@ impl Endpoint {
     }
 }
 
-fn check_url(field: &'static str, text: &str) -> Result<(), Invalid> {
+pub(super) fn check_url(field: &'static str, text: &str) -> Result<(), Invalid> {
     let url = url::Url::parse(text).map_err(|e| Invalid::new(field, format!("is not a URL: {e}")))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(Invalid::new(field, "must start with http:// or https:// and name a host"));
@@ -190,6 +191,9 @@ pub struct Settings {
     pub endpoint: Endpoint,
     /// Fixed at creation.
     pub durability: Durability,
+    /// Who is told of each order's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 /// A sale as it is created.
@@ -215,6 +219,7 @@ impl NewSale {
         }
         check_limit(self.settings.limit_per_buyer)?;
         self.settings.window.check()?;
+        self.settings.webhook.as_ref().map_or(Ok(()), Webhook::check)?;
         self.settings.endpoint.check()
     }
 }
@@ -254,6 +259,7 @@ mod tests {
                 limit_per_buyer: None,
                 endpoint: Endpoint::at("http://127.0.0.1/orders"),
                 durability: Durability::Fsync,
+                webhook: None,
             },
         };
         change(&mut new);

@@ -1,7 +1,7 @@
 //! Draining from memory what this node ended itself: see [`crate::sale::finished`]. One write to the sink for all sales,
 //! then one script a partition to have Redis forget.
 
-use super::{Error, Reconciler, sold};
+use super::{Error, Reconciler, hooks, sold};
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::{Order, Record};
@@ -10,6 +10,7 @@ use crate::sale::finished::{Batch, EndedEntry};
 use crate::store::notices::Notice;
 use crate::store::orders::{Address, status_of};
 use metrics::{counter, histogram};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Entries that one script forgets: it holds Redis for as long as that takes.
@@ -104,15 +105,20 @@ impl Reconciler {
                 self.settle_entries(&share.part, &finished).await?;
             }
             let notices: Vec<EntryId> = share.notices.iter().map(|notice| notice.id).collect();
-            let sold = sold(&prepared.records[share.records.clone()]);
+            let records = &prepared.records[share.records.clone()];
+            let (sold, mut hooks) = (sold(records), hooks(&share.part, records));
             let keys = &share.part.keys;
             // Details first, or a crash in between leaves some of entries that are gone. Notices last: they find the rest.
             let mut details = &share.details[..];
             for some in sold.chunks(ENTRIES_MAX) {
-                self.node.redis.drained(keys, &[], some, details).await?;
-                details = &[];
+                let entries: HashSet<EntryId> = some.iter().map(|(entry, _)| *entry).collect();
+                // Hooks stand in the order of their entries.
+                let later = hooks.split_off(hooks.partition_point(|(entry, _)| entries.contains(entry)));
+                self.node.redis.drained(keys, &[], some, details, &hooks).await?;
+                (details, hooks) = (&[], later);
             }
-            self.node.redis.drained(keys, &notices, &[], &[]).await?;
+            self.node.redis.drained(keys, &notices, &[], &[], &[]).await?;
+            share.part.hooked.notify_one();
         }
         crash::point("drain.after_forget");
         Ok(())

@@ -21,8 +21,10 @@ use crate::domain::order::{Record, Status};
 use crate::sale::Part;
 use crate::sale::node::Node;
 use crate::store;
+use crate::store::hooks::Hook;
 use crate::store::notices::Notice;
 use crate::store::orders::{Address, Detail, Entry, status_of};
+use crate::webhook;
 use metrics::{counter, gauge};
 use sink::Sink;
 use std::collections::HashMap;
@@ -185,7 +187,7 @@ impl Reconciler {
         }
         if !stuck {
             let notices: Vec<EntryId> = notices.iter().map(|notice| notice.id).collect();
-            self.node.redis.drained(&part.keys, &notices, &[], &[]).await?;
+            self.node.redis.drained(&part.keys, &notices, &[], &[], &[]).await?;
         }
         Ok(())
     }
@@ -199,7 +201,9 @@ impl Reconciler {
         let records = records(part, &entries, &details, &finished_ms);
         self.write(&records).await?;
         let with_detail: Vec<Address> = details.keys().copied().collect();
-        self.node.redis.drained(keys, &[], &sold(&records), &with_detail).await?;
+        let hooks = hooks(part, &records);
+        self.node.redis.drained(keys, &[], &sold(&records), &with_detail, &hooks).await?;
+        part.hooked.notify_one();
         crash::point("drain.after_forget");
         Ok(())
     }
@@ -244,6 +248,18 @@ fn records(
         }
     }
     records
+}
+
+/// What the shop is to be told of these orders; nothing if it wants to hear nothing.
+fn hooks(part: &Part, records: &[Record]) -> Vec<(EntryId, Hook)> {
+    if part.stored.load().settings.webhook.is_none() {
+        return Vec::new();
+    }
+    let hook = |record: &Record| {
+        let (id, body) = webhook::message(record);
+        (record.gid.entry, Hook { id, body })
+    };
+    records.iter().map(hook).collect()
 }
 
 /// Units of each SKU that each entry's orders bought. The records of an entry stand together.

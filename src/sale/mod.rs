@@ -25,6 +25,7 @@ mod route;
 pub mod sums;
 pub mod sweep;
 pub mod waiters;
+pub mod watch;
 
 use crate::domain::ids::{EntryId, Gid, SaleName};
 use crate::domain::order::Order;
@@ -154,6 +155,10 @@ pub struct Part {
     pub keys: Keys,
     /// By address, so each partition has its own: two may use the same.
     pub waiters: waiters::Waiters,
+    /// For orders that other nodes end.
+    pub watch: Arc<watch::Watch>,
+    /// Told when webhooks are to be called.
+    pub hooked: tokio::sync::Notify,
     keeper: mpsc::UnboundedSender<keeper::Message>,
 }
 

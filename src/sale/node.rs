@@ -7,6 +7,7 @@ use super::gather::Gather;
 use super::keeper::{Keeper, Message};
 use super::open::{Open, OpenPart};
 use super::waiters::Waiters;
+use super::watch::Watch;
 use super::{Limits, Part, Refused, Sale};
 use crate::domain::ids::SaleName;
 use crate::store;
@@ -97,11 +98,14 @@ impl Node {
 
     fn open_part(&self, sale: &Arc<Sale>, number: u16, delivery: &Delivery) -> OpenPart {
         let (keeper, inbox) = mpsc::unbounded_channel();
+        let keys = Keys::new(self.redis.prefix(), &sale.name, number);
         let part = Arc::new(Part {
             sale: sale.clone(),
             number,
-            keys: Keys::new(self.redis.prefix(), &sale.name, number),
+            watch: Watch::new(self.redis.clone(), keys.clone()),
+            keys,
             waiters: Waiters::default(),
+            hooked: Notify::new(),
             keeper,
         });
         let (redis, node) = (self.redis.clone(), self.name.clone());

@@ -18,6 +18,7 @@ pub fn describe() {
     describe_counter!("rushline_entries_taken_over_total", "Batches taken over from nodes that went silent.");
     describe_counter!("rushline_records_written_total", "Finished orders written to the records.");
     describe_counter!("rushline_records_errors_total", "Writes to the records that failed and were tried again.");
+    describe_counter!("rushline_webhooks_total", "Calls of webhooks, by result: delivered, failed, given_up.");
     describe_counter!("rushline_transactions_ended_total", "Global transactions that ended here, by type and status.");
     describe_counter!("rushline_transactions_drained_total", "Finished transactions that left Redis for the records.");
     describe_counter!("rushline_transactions_claimed_total", "Global transactions taken up because they were due.");

@@ -6,7 +6,9 @@
 //! HTTP/1 and HTTP/2 (prior knowledge) on one port, gRPC there too and on a port of its own, where dtm's clients look
 //! for it. `port.rs` has the connections; these, heads and bodies are bounded.
 
+mod changes;
 mod dtm;
+mod events;
 mod grpc;
 mod hot;
 mod json;
@@ -26,14 +28,14 @@ use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use port::run;
 use problem::Problem;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
 
@@ -47,6 +49,8 @@ pub struct Settings {
     pub connections_max: usize,
     pub header_timeout: Duration,
     pub wait_max: Duration,
+    /// How often an event stream without news says that it is there.
+    pub heartbeat: Duration,
 }
 
 /// What the handlers share.
@@ -56,6 +60,10 @@ pub struct App {
     pub records: Arc<Records>,
     pub settings: Settings,
     pub metrics: PrometheusHandle,
+    /// Places for event streams.
+    pub event_streams: Arc<Semaphore>,
+    /// True once the server stops: what would go on for long ends.
+    pub stopping: watch::Receiver<bool>,
 }
 
 /// Describes the metrics once, when the server starts.
@@ -131,9 +139,11 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/sales", get(sales::list).post(sales::create))
         .route("/v1/sales/{sale}", get(sales::show).patch(sales::update))
         .route("/v1/sales/{sale}/stock", post(sales::add_stock))
+        .route("/v1/sales/{sale}/changes", get(sales::changes))
         .route("/v1/sales/{sale}/audit", get(sales::audit))
         .route("/v1/sales/{sale}/records", get(sales::records))
         .route("/v1/orders/{gid}", get(show_order))
+        .route("/v1/orders/{gid}/events", get(follow_order))
         .route(METRICS_OF_DTM, get(show_metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -157,6 +167,10 @@ async fn show_order(State(app): State<Arc<App>>, Path(gid): Path<String>, RawQue
         Ok(view) => axum::Json(view).into_response(),
         Err(problem) => problem.into_response(),
     }
+}
+
+async fn follow_order(State(app): State<Arc<App>>, Path(gid): Path<String>, headers: HeaderMap) -> Response {
+    events::stream(&app, &gid, &headers).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Ready: Redis answers and has the scripts. A database that is away does not stop the selling.

@@ -25,9 +25,6 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// How often to look an order up that another node delivers.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
 /// `POST /v1/sales/{sale}/orders[?wait_ms=]`
 pub async fn place(app: &App, sale: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
     match try_place(app, sale, request).await {
@@ -237,14 +234,16 @@ async fn follow(app: &App, part: &Part, gid: &Gid, deadline: Instant) -> Result<
             part.waiters.give_up(address);
             return Ok(Some(Ended { status: view.status, message: view.last_error }));
         }
-        let look_again = (Instant::now() + LOOK_AGAIN).min(deadline);
-        if let Ok(Ok(ended)) = tokio::time::timeout_at(look_again, told).await {
-            return Ok(Some(ended));
+        let changed = part.watch.changed(address, Status::Submitted);
+        tokio::select! {
+            Ok(ended) = told => return Ok(Some(ended)),
+            _ = changed => {}
+            () = tokio::time::sleep_until(deadline) => {
+                part.waiters.give_up(address);
+                return Ok(None);
+            }
         }
         part.waiters.give_up(address);
-        if Instant::now() >= deadline {
-            return Ok(None);
-        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! Sales over HTTP: creating, showing, changing, restocking, auditing, paging through records.
 
 use super::App;
+use super::changes;
 use super::json;
 use super::orders::{self, view_of_record};
 use super::problem::Problem;
 use super::wire::*;
+use crate::domain::change::check_request_id;
 use crate::domain::ids::{Gid, Invalid, SaleName, Sku};
 use crate::domain::sale::{NewSale, UNITS_MAX, check_partitions};
 use crate::reconciler::audit::{self, Report};
@@ -15,7 +17,7 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -113,6 +115,7 @@ async fn view(app: &App, open: &Open) -> Answer<SaleView> {
         durability: settings.durability,
         partitions: stored.spread.partitions,
         order_endpoint: settings.endpoint,
+        webhook: settings.webhook.map(|webhook| WebhookView { url: webhook.url }),
         backlog: BacklogView {
             undelivered_batches: backlog.undelivered_entries,
             retries: backlog.retries,
@@ -124,8 +127,17 @@ async fn view(app: &App, open: &Open) -> Answer<SaleView> {
 }
 
 /// `PATCH /v1/sales/{sale}`
-pub async fn update(State(app): State<Arc<App>>, Path(name): Path<String>, body: Bytes) -> Answer<Json<SaleView>> {
+pub async fn update(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Json<SaleView>> {
     let change: UpdateSale = json::parse(&body, "invalid_sale")?;
+    let note = changes::note("invalid_sale", &headers, change.reason.as_deref())?;
+    change.request_id.as_deref().map_or(Ok(()), check_request_id).map_err(invalid_sale)?;
+    let request_id = change.request_id.as_deref().unwrap_or_default();
+    let what = changes::what(&body);
     let open = open(&app, &name).await?;
     if let Some(partitions) = change.partitions {
         grow(&app, &open, partitions).await?;
@@ -135,12 +147,14 @@ pub async fn update(State(app): State<Arc<App>>, Path(name): Path<String>, body:
         let stored = open.sale.stored.load_full();
         let mut settings = stored.settings.clone();
         change.apply(&mut settings).map_err(invalid_sale)?;
-        if settings == stored.settings {
+        // With an id it is noted all the same: repeated later it must not undo what others did meanwhile.
+        if settings == stored.settings && request_id.is_empty() {
             return Ok(Json(view(&app, &open).await?));
         }
-        match app.node.redis.update_sale(&open.head(), stored.version, &settings).await? {
-            Updated::Done => return Ok(Json(view(&app, &open).await?)),
+        match app.node.redis.update_sale(&open.head(), stored.version, &settings, request_id, &what, &note).await? {
+            Updated::Done | Updated::Duplicate => return Ok(Json(view(&app, &open).await?)),
             Updated::Stale => {}
+            Updated::Reused => return Err(reused(request_id)),
             Updated::Closed => return Err(closed(&name)),
         }
     }
@@ -167,8 +181,32 @@ fn closed(name: &str) -> Problem {
     Problem::new(StatusCode::CONFLICT, "sale_closed", format!("sale `{name}` is closed, for good; nothing was changed"))
 }
 
+fn reused(request_id: &str) -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "request_id_reused",
+        format!("request_id `{request_id}` asked for another change before; a new change needs a new one"),
+    )
+    .field("request_id")
+}
+
+/// `GET /v1/sales/{sale}/changes`
+pub async fn changes(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<ChangesPage>> {
+    let open = open(&app, &name).await?;
+    Ok(Json(changes::page(&app, &open, query.as_deref()).await?))
+}
+
 /// `POST /v1/sales/{sale}/stock`
-pub async fn add_stock(State(app): State<Arc<App>>, Path(name): Path<String>, body: Bytes) -> Answer<Json<StockAdded>> {
+pub async fn add_stock(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Json<StockAdded>> {
     let request: AddStock = json::parse(&body, "invalid_stock")?;
     let invalid = |field: &str, rule: String| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_stock", format!("{field}: {rule}")).field(field)
@@ -181,24 +219,18 @@ pub async fn add_stock(State(app): State<Arc<App>>, Path(name): Path<String>, bo
         ));
     }
     let id = &request.request_id;
-    if id.is_empty() || id.len() > 128 || !id.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(invalid("request_id", "must be 1 to 128 visible ASCII characters".into()));
-    }
+    check_request_id(id).map_err(|error| invalid(error.field, error.rule))?;
+    let note = changes::note("invalid_stock", &headers, request.reason.as_deref())?;
     let open = open(&app, &name).await?;
     if request.units < 0 {
         // Partition 0 is where units are withdrawn: what is to go must be there.
         app.node.collect(&open, &sku, request.units.unsigned_abs()).await?;
     }
-    let (units, replayed) = match app.node.redis.add_stock(&open.head(), &sku, request.units, id).await? {
+    let (units, replayed) = match app.node.redis.add_stock(&open.head(), &sku, request.units, id, &note).await? {
         Restocked::Changed(units) => (units, false),
         Restocked::Duplicate(units) => (units, true),
         Restocked::Reused => {
-            return Err(Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "request_id_reused",
-                format!("request_id `{id}` asked for another change before; a new change needs a new one"),
-            )
-            .field("request_id"));
+            return Err(reused(id));
         }
         Restocked::Closed => return Err(closed(&name)),
         Restocked::TooMany => return Err(invalid("units", format!("a SKU is loaded with at most {UNITS_MAX} units"))),

@@ -4,6 +4,7 @@
 use crate::domain::ids::{Buyer, IdempotencyKey, Invalid, SaleName, Sku};
 use crate::domain::order::{Item, Order, Status, check_items};
 use crate::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window, check_partitions};
+use crate::domain::webhook::Webhook;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -28,6 +29,8 @@ pub struct CreateSale {
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub partitions: u16,
     pub order_endpoint: Endpoint,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 fn one() -> u16 {
@@ -70,6 +73,7 @@ impl CreateSale {
                 limit_per_buyer: self.limit_per_buyer,
                 endpoint: self.order_endpoint,
                 durability: self.durability,
+                webhook: self.webhook,
             },
         };
         new.check()?;
@@ -99,6 +103,12 @@ pub struct UpdateSale {
     pub order_endpoint: Option<Endpoint>,
     /// More than now.
     pub partitions: Option<u16>,
+    #[serde(default, deserialize_with = "named")]
+    pub webhook: Option<Option<Webhook>>,
+    /// Names this change: repeated with the same id it happens once.
+    pub request_id: Option<String>,
+    /// Why, for the log.
+    pub reason: Option<String>,
 }
 
 /// Tells `null` (named, and nothing) from a field that is not there.
@@ -127,6 +137,10 @@ impl UpdateSale {
             endpoint.check()?;
             settings.endpoint = endpoint.clone();
         }
+        if let Some(webhook) = &self.webhook {
+            webhook.as_ref().map_or(Ok(()), Webhook::check)?;
+            settings.webhook.clone_from(webhook);
+        }
         Ok(())
     }
 }
@@ -138,6 +152,30 @@ pub struct AddStock {
     pub sku: String,
     /// Negative withdraws, down to zero available.
     pub units: i64,
+    pub request_id: String,
+    /// Why, for the log.
+    pub reason: Option<String>,
+}
+
+/// `GET /v1/sales/{sale}/changes`
+#[derive(Debug, Serialize)]
+pub struct ChangesPage {
+    /// Newest first.
+    pub changes: Vec<ChangeView>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ChangeView {
+    pub at: Option<Timestamp>,
+    /// `settings` or `stock`.
+    pub kind: String,
+    /// As it was asked for.
+    pub change: Option<Box<RawValue>>,
+    /// Of stock: what was really added (or, negative, withdrawn).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub units: Option<i64>,
+    pub who: String,
+    pub why: String,
     pub request_id: String,
 }
 
@@ -163,9 +201,16 @@ pub struct SaleView {
     pub durability: Durability,
     pub partitions: u16,
     pub order_endpoint: Endpoint,
+    pub webhook: Option<WebhookView>,
     pub backlog: BacklogView,
     pub created_at: Timestamp,
     pub version: u64,
+}
+
+/// Its secret is told to nobody.
+#[derive(Debug, Serialize)]
+pub struct WebhookView {
+    pub url: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -265,6 +310,7 @@ mod tests {
             limit_per_buyer: Some(2),
             endpoint: Endpoint::at("http://127.0.0.1/orders"),
             durability: Durability::Memory,
+            webhook: None,
         }
     }
 

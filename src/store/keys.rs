@@ -17,6 +17,8 @@ pub struct Keys {
     pub detail: String,
     pub finished: String,
     pub changes: String,
+    pub log: String,
+    pub hooks: String,
     pub refused: String,
     /// Units on their way to other partitions.
     pub transit: String,
@@ -38,6 +40,8 @@ impl Keys {
             detail: key("detail"),
             finished: key("finished"),
             changes: key("changes"),
+            log: key("log"),
+            hooks: key("hooks"),
             refused: key("refused"),
             transit: key("transit"),
             credited: key("credited"),

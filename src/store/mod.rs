@@ -6,8 +6,10 @@
 //! functions; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
 //! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
 
+pub mod changes;
 pub mod embedded;
 pub mod frame;
+pub mod hooks;
 pub mod keys;
 pub mod known;
 pub mod kv;

@@ -1,5 +1,6 @@
 //! The drain's side of Redis: notices of finished entries, and forgetting what the records hold.
 
+use super::hooks::Hook;
 use super::keys::Keys;
 use super::orders::Address;
 use super::redis::Redis;
@@ -74,17 +75,25 @@ impl Redis {
         read_notices(&notices)
     }
 
-    /// The records hold `entries` durably: forgets them here. For each its units sold by SKU.
+    /// The records hold `entries` durably: forgets them here. For each its units sold by SKU. `hooks` are what
+    /// the shop is to be told of them.
     pub async fn drained(
         &self,
         keys: &Keys,
         notices: &[EntryId],
         entries: &[(EntryId, HashMap<&str, u64>)],
         details: &[Address],
+        hooks: &[(EntryId, Hook)],
     ) -> Result<u64, Error> {
-        let mut command =
-            scripts::entry_drained.call(&[&keys.stock, &keys.intake, &keys.outcome, &keys.detail, &keys.finished]);
-        command.arg(format!("{} {} {}", notices.len(), entries.len(), details.len()));
+        let mut command = scripts::entry_drained.call(&[
+            &keys.stock,
+            &keys.intake,
+            &keys.outcome,
+            &keys.detail,
+            &keys.finished,
+            &keys.hooks,
+        ]);
+        command.arg(format!("{} {} {} {}", notices.len(), entries.len(), details.len(), hooks.len()));
         for notice in notices {
             command.arg(notice.to_string());
         }
@@ -96,6 +105,9 @@ impl Redis {
         }
         for address in details {
             command.arg(address.to_string());
+        }
+        for (entry, hook) in hooks {
+            command.arg(entry.to_string()).arg(&hook.id).arg(&hook.body);
         }
         let reply = self.run(&mut self.lane(), &command).await?;
         redis::from_redis_value(reply)

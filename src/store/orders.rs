@@ -394,16 +394,22 @@ impl Redis {
         self.with_outcomes(keys, entries).await
     }
 
+    /// The outcomes of these entries as they are written; `None` for one that is gone.
+    pub async fn outcomes(&self, keys: &Keys, ids: &[EntryId]) -> Result<Vec<Option<String>>, Error> {
+        let mut command = redis::cmd("HMGET");
+        command.arg(&keys.outcome);
+        for id in ids {
+            command.arg(id.to_string());
+        }
+        Ok(command.query_async(&mut self.lane()).await?)
+    }
+
     async fn with_outcomes(&self, keys: &Keys, entries: Vec<(EntryId, Vec<Frame>)>) -> Result<Vec<Entry>, Error> {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        let mut command = redis::cmd("HMGET");
-        command.arg(&keys.outcome);
-        for (id, _) in &entries {
-            command.arg(id.to_string());
-        }
-        let outcomes: Vec<Option<String>> = command.query_async(&mut self.lane()).await?;
+        let ids: Vec<EntryId> = entries.iter().map(|(id, _)| *id).collect();
+        let outcomes = self.outcomes(keys, &ids).await?;
         Ok(entries
             .into_iter()
             .zip(outcomes)

@@ -5,6 +5,7 @@ use super::lane::Lane;
 use super::redis::Redis;
 use super::spread::Spread;
 use super::{Error, scripts};
+use crate::domain::change::{CHANGES_MAX, Note};
 use crate::domain::ids::{SaleName, Sku};
 use crate::domain::sale::{NewSale, SaleStatus, Settings, UNITS_MAX};
 use crate::domain::stock::Stock;
@@ -30,6 +31,10 @@ pub enum Updated {
     Done,
     /// Somebody else changed the sale since it was read.
     Stale,
+    /// This request was carried out before.
+    Duplicate,
+    /// This request id asked for something else before.
+    Reused,
     /// A closed sale stays closed.
     Closed,
 }
@@ -161,13 +166,25 @@ impl Redis {
         Ok(versions.into_iter().map(Option::unwrap_or_default).collect())
     }
 
-    /// Replaces the settings if they still are of `version`.
-    pub async fn update_sale(&self, keys: &Keys, version: u64, settings: &Settings) -> Result<Updated, Error> {
-        let mut command = scripts::sale_update.call(&[&keys.sale, &keys.stock]);
+    /// Replaces the settings if they still are of `version`, once per `request_id` (empty: whenever asked). `what` is the
+    /// change as it was asked for, JSON.
+    pub async fn update_sale(
+        &self,
+        keys: &Keys,
+        version: u64,
+        settings: &Settings,
+        request_id: &str,
+        what: &str,
+        note: &Note,
+    ) -> Result<Updated, Error> {
+        let mut command = scripts::sale_update.call(&[&keys.sale, &keys.stock, &keys.changes, &keys.log]);
         command.arg(version);
         settings_args(&mut command, settings);
+        command.arg(request_id).arg(what).arg(&note.who).arg(&note.why).arg(CHANGES_MAX);
         match word(self.run(&mut self.lane(), &command).await?, "sale_update")?.as_str() {
             "UPDATED" => Ok(Updated::Done),
+            "DUPLICATE" => Ok(Updated::Duplicate),
+            "REUSED" => Ok(Updated::Reused),
             "STALE" => Ok(Updated::Stale),
             "CLOSED" => Ok(Updated::Closed),
             "NOSALE" => Err(Error::NoSale),
@@ -176,9 +193,19 @@ impl Redis {
     }
 
     /// Adds or withdraws units, once per `request_id`.
-    pub async fn add_stock(&self, keys: &Keys, sku: &Sku, units: i64, request_id: &str) -> Result<Restocked, Error> {
-        let mut command = scripts::stock_add.call(&[&keys.sale, &keys.stock, &keys.changes]);
+    pub async fn add_stock(
+        &self,
+        keys: &Keys,
+        sku: &Sku,
+        units: i64,
+        request_id: &str,
+        note: &Note,
+    ) -> Result<Restocked, Error> {
+        let mut command = scripts::stock_add.call(&[&keys.sale, &keys.stock, &keys.changes, &keys.log]);
+        // A SKU has nothing to escape.
+        let what = format!(r#"{{"sku":"{sku}","units":{units}}}"#);
         command.arg(request_id).arg(sku.as_str()).arg(units).arg(UNITS_MAX);
+        command.arg(what).arg(&note.who).arg(&note.why).arg(CHANGES_MAX);
         let reply = self.run(&mut self.lane(), &command).await?;
         let unexpected = |reply: &Value| Error::Unexpected { what: "stock_add", reply: format!("{reply:?}") };
         let (word, changed): (String, i64) = match &reply {

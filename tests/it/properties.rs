@@ -216,8 +216,8 @@ async fn a_script_that_fails_has_written_nothing() {
     }
 }
 
-const KEYS: [&str; 10] =
-    ["sale", "stock", "requests", "buyers", "intake", "outcome", "retry", "detail", "finished", "changes"];
+const KEYS: [&str; 11] =
+    ["sale", "stock", "requests", "buyers", "intake", "outcome", "retry", "detail", "finished", "changes", "log"];
 const STEPS: [&str; 7] = ["admit", "finish", "retry", "renew", "drained", "restock", "update"];
 
 /// Makes one of the sale's keys something else; false if it cannot be that.

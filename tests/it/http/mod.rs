@@ -2,10 +2,13 @@
 //! called, and what comes of requests that nobody should send.
 
 mod buyers;
+mod changes;
 mod endpoint;
+mod events;
 mod hostile;
 mod memory;
 mod operators;
+mod webhook;
 
 use crate::support::app::{App, AppOptions, Reply};
 use crate::support::servers::{Redis, RedisVersion};
@@ -23,6 +26,8 @@ struct Stage {
     app: App,
     shop: Shop,
     options: AppOptions,
+    /// What all its keys begin with.
+    prefix: String,
     redis: Arc<Redis>,
     _records: tempfile::TempDir,
 }
@@ -43,20 +48,32 @@ impl Stage {
 
     async fn on(redis: Arc<Redis>, change: impl FnOnce(AppOptions) -> AppOptions) -> Self {
         let records = tempfile::tempdir().unwrap();
+        let prefix = format!("{}:", shared::unique("http"));
         let options = AppOptions::default()
             .redis(&redis.url())
             .records(&format!("sqlite:{}", records.path().join("orders.db").display()))
-            .setting("redis.prefix", format!("{}:", shared::unique("http")))
+            .setting("redis.prefix", &prefix)
             .setting("delivery.retry_base_ms", 20)
             .setting("delivery.retry_max_ms", 100)
             .setting("delivery.ongoing_ms", 20);
         let options = change(options);
-        Self { app: App::start(options.clone()).await, shop: Shop::start().await, options, redis, _records: records }
+        Self {
+            app: App::start(options.clone()).await,
+            shop: Shop::start().await,
+            options,
+            prefix,
+            redis,
+            _records: records,
+        }
     }
 
     /// Another node of the same shop: the same Redis, the same records.
     async fn another_node(&self) -> App {
-        App::start(self.options.clone()).await
+        self.another_node_with(|options| options).await
+    }
+
+    async fn another_node_with(&self, change: impl FnOnce(AppOptions) -> AppOptions) -> App {
+        App::start(change(self.options.clone())).await
     }
 
     /// The body that creates a sale of `sku-1`; `fields` on top.

@@ -2,6 +2,7 @@
 //! every counter is compared after it.
 
 use super::servers;
+use rushline::domain::change::Note;
 use rushline::domain::ids::{Buyer, EntryId, IdempotencyKey, SaleName, Sku};
 use rushline::domain::order::{Item, Order};
 use rushline::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window};
@@ -87,6 +88,7 @@ impl Twin {
             limit_per_buyer,
             endpoint: Endpoint::at("http://127.0.0.1:9/orders"),
             durability: Durability::Memory,
+            webhook: None,
         };
         let name = SaleName::parse(name).unwrap();
         let items = units.iter().map(|(sku, units)| (Sku::parse(*sku).unwrap(), *units)).collect();
@@ -254,7 +256,11 @@ impl Twin {
     /// Adds or withdraws units on both sides; their common answer.
     pub async fn restock(&mut self, request_id: &str, sku: &str, units: i64) -> Restock {
         let answer = self.ledger.restock(request_id, sku, units, self.settings.status);
-        let real = self.redis.add_stock(&self.keys, &Sku::parse(sku).unwrap(), units, request_id).await.unwrap();
+        let real = self
+            .redis
+            .add_stock(&self.keys, &Sku::parse(sku).unwrap(), units, request_id, &Note::default())
+            .await
+            .unwrap();
         let expected = match answer {
             Restock::Changed(units) => Restocked::Changed(units),
             Restock::Duplicate(units) => Restocked::Duplicate(units),
@@ -279,7 +285,8 @@ impl Twin {
             SaleStatus::Closed => Updated::Closed,
             _ => Updated::Done,
         };
-        let updated = self.redis.update_sale(&self.keys, self.version, &settings).await.unwrap();
+        let updated =
+            self.redis.update_sale(&self.keys, self.version, &settings, "", "{}", &Note::default()).await.unwrap();
         assert_eq!(updated, expected);
         if updated == Updated::Done {
             self.version += 1;
@@ -312,9 +319,9 @@ impl Twin {
         let details: Vec<Address> = self.details.iter().map(|text| text.parse().unwrap()).collect();
         let details: Vec<Address> = details.into_iter().filter(|address| ids.contains(&address.entry)).collect();
         let notices: Vec<EntryId> = notices.iter().map(|notice| notice.id).collect();
-        let forgotten = self.redis.drained(&self.keys, &notices, &sold, &details).await.unwrap();
+        let forgotten = self.redis.drained(&self.keys, &notices, &sold, &details, &[]).await.unwrap();
         assert_eq!(forgotten, ids.len() as u64);
-        let again = self.redis.drained(&self.keys, &notices, &sold, &details).await.unwrap();
+        let again = self.redis.drained(&self.keys, &notices, &sold, &details, &[]).await.unwrap();
         assert_eq!(again, 0, "a drain that is repeated counts nothing twice");
         for (id, units) in sold {
             self.outcomes.remove(&id);
@@ -334,7 +341,7 @@ impl Twin {
     pub async fn drain_too_early(&mut self) -> u64 {
         let open = self.outcomes.iter().filter(|(_, outcome)| outcome.contains('.'));
         let sold: Vec<(EntryId, HashMap<&str, u64>)> = open.map(|(id, _)| (*id, HashMap::from([("a", 1)]))).collect();
-        let forgotten = self.redis.drained(&self.keys, &[], &sold, &[]).await.unwrap();
+        let forgotten = self.redis.drained(&self.keys, &[], &sold, &[], &[]).await.unwrap();
         self.compare().await;
         forgotten
     }
@@ -418,10 +425,16 @@ impl Twin {
             "drained" => {
                 let ended = self.orders[2].address;
                 let sold = [(ended.entry, HashMap::from([("a", 1), ("b", 1)]))];
-                self.redis.drained(&self.keys, &[ended.entry], &sold, &[ended]).await.map(|_| ())
+                self.redis.drained(&self.keys, &[ended.entry], &sold, &[ended], &[]).await.map(|_| ())
             }
-            "restock" => self.redis.add_stock(&self.keys, &Sku::parse("b").unwrap(), 1, "r9").await.map(|_| ()),
-            "update" => self.redis.update_sale(&self.keys, self.version, &self.settings.clone()).await.map(|_| ()),
+            "restock" => {
+                self.redis.add_stock(&self.keys, &Sku::parse("b").unwrap(), 1, "r9", &Note::default()).await.map(|_| ())
+            }
+            "update" => self
+                .redis
+                .update_sale(&self.keys, self.version, &self.settings.clone(), "", "{}", &Note::default())
+                .await
+                .map(|_| ()),
             "create" => {
                 let sale = SaleName::parse(self.keys.sale.split(['{', '/']).nth(1).unwrap()).unwrap();
                 let items = vec![(Sku::parse("a").unwrap(), 1)];
