@@ -49,10 +49,10 @@ impl Node {
                 return Err(moving());
             }
             if decision == Decision::Moved {
-                self.refresh(open).await?;
+                Box::pin(self.refresh(open)).await?; // rare and large, like the gathering below
                 tokio::time::sleep(AGAIN).await;
             } else {
-                match open.gather.want(place.part.number, &back.order.items).await? {
+                match Box::pin(open.gather.want(place.part.number, &back.order.items)).await? {
                     Verdict::Refused(refusal) => return Ok((place.part.clone(), refused(open, refusal))),
                     Verdict::Again(ours) => turn = Some(ours),
                 }

@@ -59,7 +59,7 @@ pub async fn read(app: &App, sale: &str, head: Head<'_>, body: &[u8]) -> Result<
         Some(open) => open,
         None => {
             let name = SaleName::parse(sale).map_err(|_| Problem::unknown_sale(sale))?;
-            app.node.open(&name).await?.ok_or_else(|| Problem::unknown_sale(sale))?
+            Box::pin(app.node.open(&name)).await?.ok_or_else(|| Problem::unknown_sale(sale))?
         }
     };
     let wait = wait_of(app, head.query)?;
@@ -87,7 +87,11 @@ async fn try_decide(app: &App, open: &Open, order: Order, wait: Duration) -> Res
         Answer::Refused(refusal) => Ok(refused(open, refusal)),
         Answer::Admitted { address, replayed } => {
             let gid = part.gid(address);
-            let ended = if wait.is_zero() { None } else { wait_for_end(app, &part, &gid, asked, wait).await? };
+            // In a box, as the opening of a sale above: rare, and large enough to be felt wherever it is only carried along.
+            let ended = match wait.is_zero() {
+                true => None,
+                false => Box::pin(wait_for_end(app, &part, &gid, asked, wait)).await?,
+            };
             answer(&gid, &items, replayed, ended)
         }
     }
