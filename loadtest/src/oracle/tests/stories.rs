@@ -291,6 +291,13 @@ fn an_order_of_somebody_who_heard_no_is_a_ghost() {
     check(&format!("10 buyer 1 k1 a:1 -> nothing\n {two}"), &[Ghost]);
     check(&format!("10 buyer 1 k1 a:1 -> nothing\n 11 buyer 1 k2 a:1 -> nothing\n {two}"), &[]);
     check(&format!("10 buyer 1 k1 a:2 -> nothing\n {made}"), &[Ghost]); // of another order
+    // The request that can explain either order is left to the one that nothing else explains.
+    let two = "12 service made g1 of 1 a:1\n 30 service made g2 of 1 a:1\n shop g1 stands\n shop g2 stands\n";
+    let asked = "10 buyer 1 k1 a:1 -> nothing\n 11 buyer 1 k2 a:1 -> nothing\n 20 buyer 1 k2 a:1 -> no paused\n";
+    check(&format!("{asked}{two}"), &[]);
+    let either = "10 buyer 1 k1 a:1 -> nothing\n 11 buyer 1 k1 b:1 -> nothing\n 12 buyer 1 k2 a:1 -> nothing\n";
+    let one_of_each = "12 service made g1 of 1 a:1\n 13 service made g2 of 1 b:1\n shop g1 stands\n shop g2 stands\n";
+    check(&format!("sale stock=a:2,b:2\n {either}{one_of_each}"), &[]);
     check(&format!("10 buyer 1 k1 a:1 -> no paused\n {made} unsettled"), &[]);
 }
 
