@@ -254,6 +254,10 @@ fn sold_out_while_units_are_there_is_undersold() {
     let refused = "10 buyer 1 k1 a:2 -> yes g1\n 12 service refused g1 of 1 a:2\n";
     check(&format!("{refused} 17 buyer 2 k2 a:1 -> no sold_out"), &[]); // given back, but only just
     check(&format!("{refused} 18 buyer 2 k2 a:1 -> no sold_out"), &[Undersold]);
+    // Whoever heard the refusal was killed before it was written down: the order service is asked again, later.
+    let again = format!("{refused} 30 service refused g1 of 1 a:2\n");
+    check(&format!("{again} 20 buyer 2 k2 a:1 -> no sold_out\n 35 buyer 2 k3 a:1 -> no sold_out"), &[]);
+    check(&format!("{again} 36 buyer 2 k2 a:1 -> no sold_out"), &[Undersold]);
     check(&format!("{SOLD} 20 restock a:1\n 25 buyer 2 k2 a:1 -> no sold_out"), &[]);
     check(&format!("{SOLD} 20 restock a:1\n 26 buyer 2 k2 a:1 -> no sold_out"), &[Undersold]);
 }
