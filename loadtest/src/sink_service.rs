@@ -59,6 +59,8 @@ struct Sink {
 struct Sale {
     gids: HashSet<Box<str>>,
     refused: HashSet<Box<str>>,
+    /// What was ordered to be confirmed later: a confirm may take a part of it.
+    tried: HashMap<Box<str>, Vec<(Box<str>, u64)>>,
     /// `gids` in byte order, made when a listing asks and forgotten when an order comes.
     sorted: Option<Vec<Box<str>>>,
     units: BTreeMap<String, u64>,
@@ -203,7 +205,8 @@ impl Sink {
         sale.calls += 1;
         let answers = orders.iter().map(|order| match op {
             "cancel" => sale.take_back(order),
-            _ if makes => sale.make(order, &self.habits),
+            "confirm" => sale.confirm(order),
+            _ if makes => sale.make(order, op == "try", &self.habits),
             _ => ServiceAnswer::Made,
         });
         let answers: Vec<_> = answers.collect();
@@ -275,7 +278,7 @@ impl Sink {
 
 impl Sale {
     /// Makes an order once, by habit.
-    fn make(&mut self, order: &Order, habits: &Habits) -> ServiceAnswer {
+    fn make(&mut self, order: &Order, tried: bool, habits: &Habits) -> ServiceAnswer {
         if self.gids.contains(&*order.gid) {
             self.doubles += 1;
             return ServiceAnswer::Again;
@@ -288,6 +291,10 @@ impl Sale {
         }
         self.sorted = None;
         self.gids.insert(order.gid.as_ref().into());
+        if tried {
+            let items = order.items.iter().map(|item| (item.sku.as_ref().into(), item.quantity)).collect();
+            self.tried.insert(order.gid.as_ref().into(), items);
+        }
         for item in &order.items {
             match self.units.get_mut(&*item.sku) {
                 Some(units) => *units += item.quantity,
@@ -297,19 +304,34 @@ impl Sale {
         answer
     }
 
+    /// Keeps what was paid of an order, and gives the rest back.
+    fn confirm(&mut self, order: &Order) -> ServiceAnswer {
+        let Some(tried) = self.tried.remove(&*order.gid) else { return ServiceAnswer::Again };
+        let paid = |sku: &str| order.items.iter().filter(|item| item.sku == sku).map(|item| item.quantity).sum::<u64>();
+        for (sku, quantity) in tried {
+            self.give_back(&sku, quantity.saturating_sub(paid(&sku)));
+        }
+        ServiceAnswer::Made
+    }
+
     /// Ends an order that was made. One that never was is barred from being made later.
     fn take_back(&mut self, order: &Order) -> ServiceAnswer {
         self.sorted = None;
+        self.tried.remove(&*order.gid);
         self.refused.insert(order.gid.as_ref().into());
         if !self.gids.remove(&*order.gid) {
             return ServiceAnswer::Again;
         }
         for item in &order.items {
-            if let Some(units) = self.units.get_mut(&*item.sku) {
-                *units = units.saturating_sub(item.quantity);
-            }
+            self.give_back(&item.sku, item.quantity);
         }
         ServiceAnswer::Made
+    }
+
+    fn give_back(&mut self, sku: &str, quantity: u64) {
+        if let Some(units) = self.units.get_mut(sku) {
+            *units = units.saturating_sub(quantity);
+        }
     }
 }
 

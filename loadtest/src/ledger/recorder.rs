@@ -71,6 +71,22 @@ impl Counts {
             + self.unknown.values().sum::<u64>()
     }
 
+    /// One answer more.
+    pub fn note(&mut self, outcome: Outcome<'_>, replayed: bool) {
+        self.replayed += u64::from(replayed);
+        let (words, word) = match outcome {
+            Outcome::Admitted { .. } => return self.admitted += 1,
+            Outcome::Created { .. } => return self.created += 1,
+            Outcome::Done { .. } => return self.done += 1,
+            Outcome::Refused { reason } => (&mut self.refused, reason),
+            Outcome::Unknown { error } => (&mut self.unknown, error),
+        };
+        match words.get_mut(word) {
+            Some(n) => *n += 1,
+            None => _ = words.insert(word.into(), 1),
+        }
+    }
+
     pub fn add(&mut self, other: &Self) {
         self.admitted += other.admitted;
         self.created += other.created;

@@ -67,6 +67,8 @@ pub struct Service<'a> {
     /// The confirm, if it names items: it may take a part of them, and the rest goes back.
     pub confirmed: Option<&'a Called>,
     pub cancelled_us: Option<Micros>,
+    /// When it last said that the order is refused or cancelled: it is called again if nobody took its word down.
+    pub ended_last_us: Option<Micros>,
     /// A later call that says something else.
     pub other: Option<&'a Called>,
 }
@@ -98,7 +100,8 @@ impl Service<'_> {
 
     /// The order service ended it: its units are to come back.
     pub fn ended_us(&self) -> Option<Micros> {
-        self.cancelled_us.or(self.refused_us.filter(|_| self.made_us.is_none()))
+        let ended = self.cancelled_us.is_some() || self.refused_us.is_some() && self.made_us.is_none();
+        self.ended_last_us.filter(|_| ended)
     }
 }
 
@@ -233,6 +236,7 @@ impl<'a> Facts<'a> {
                 confirmed_us: None,
                 confirmed: None,
                 cancelled_us: None,
+                ended_last_us: None,
                 other: None,
             });
             let (first, same_op) = (service.call, service.call.op == call.op);
@@ -240,6 +244,10 @@ impl<'a> Facts<'a> {
                 service.other.get_or_insert(call);
             }
             let made = matches!(call.answer, ServiceAnswer::Made | ServiceAnswer::Again | ServiceAnswer::Lost);
+            let ended = call.op == "cancel" && made || call.answer == ServiceAnswer::Refused;
+            if ended {
+                service.ended_last_us = service.ended_last_us.max(Some(call.answered_us));
+            }
             match &*call.op {
                 "confirm" if made => {
                     earliest(&mut service.confirmed_us, call.answered_us);

@@ -13,6 +13,8 @@ use crate::oracle::Verdict;
 pub const FORM: u32 = 1;
 /// Points of a percentile curve between two powers of ten of the rest: 1 - q.
 const CURVE_STEPS: u32 = 10;
+/// A run up to this is shown by tenths of a second.
+const SHORT_US: Micros = 20_000_000;
 /// Samples of the stock that are kept for the plot, of each SKU.
 const STOCK_SAMPLES_MAX: usize = 2_000;
 
@@ -61,7 +63,9 @@ pub struct Run {
     pub schedule_error: Distribution,
     /// From the intended time until the order service had made the order.
     pub order_made: Distribution,
-    pub seconds: Vec<Second>,
+    /// Seconds that one slice lasts: 1, or 0.1 in a short run.
+    pub slice_s: f64,
+    pub slices: Vec<Slice>,
     pub stock: Vec<StockSample>,
     pub order_service: Service,
     pub verdict: Verdict,
@@ -85,10 +89,11 @@ pub struct Distribution {
     pub curve: Vec<(f64, f64)>,
 }
 
-/// One second of the run.
+/// A part of the run: what was answered in it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Second {
-    pub second: u64,
+pub struct Slice {
+    /// When it begins.
+    pub at_s: f64,
     pub counts: Counts,
     pub p50: f64,
     pub p90: f64,
@@ -163,6 +168,9 @@ impl Run {
     pub fn new(about: About, ledger: &Ledger, verdict: Verdict) -> Self {
         let told = Told::gather(ledger);
         let duration_s = told.last_us.max(1) as f64 / 1e6;
+        // A flash sale is over in seconds; by whole ones there would be nothing to see.
+        let short = told.last_us <= SHORT_US && ledger.left_out() == 0;
+        let slice_us = if short { 100_000 } else { 1_000_000 };
         let requests = ledger.counts.answers();
         let mut warnings = about.warnings.clone();
         let schedule_error = Distribution::of(&ledger.lateness);
@@ -190,7 +198,8 @@ impl Run {
             latency_of: told.latency.iter().map(|(what, of)| ((*what).into(), Distribution::of(of))).collect(),
             schedule_error,
             order_made: Distribution::of(&told.made),
-            seconds: seconds(ledger),
+            slice_s: slice_us as f64 / 1e6,
+            slices: slices(ledger, slice_us),
             stock: thinned(&ledger.stock),
             order_service: Service::of(ledger),
             verdict,
@@ -268,28 +277,35 @@ impl Told {
     }
 }
 
-fn seconds(ledger: &Ledger) -> Vec<Second> {
-    let mut seconds: BTreeMap<u64, Second> = BTreeMap::new();
-    for from in &ledger.seconds {
-        let at = |quantile| millis(from.latency.value_at_quantile(quantile));
-        let second = Second {
-            second: from.second,
-            counts: from.counts.clone(),
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            max: millis(from.latency.max()),
-            made: 0,
-        };
-        seconds.insert(from.second, second);
+fn slices(ledger: &Ledger, slice_us: u64) -> Vec<Slice> {
+    let mut slices: BTreeMap<u64, Slice> = BTreeMap::new();
+    let new = |number: u64| Slice { at_s: (number * slice_us) as f64 / 1e6, ..Slice::default() };
+    if slice_us == 1_000_000 {
+        for second in &ledger.seconds {
+            slices.insert(second.second, slice(new(second.second), second.counts.clone(), &second.latency));
+        }
+    } else {
+        let mut parts: BTreeMap<u64, (Counts, Histogram<u64>)> = BTreeMap::new();
+        for told in ledger.told() {
+            let (counts, latency) =
+                parts.entry(told.answered_us / slice_us).or_insert_with(|| (Counts::default(), histogram()));
+            counts.note(told.outcome, told.replayed);
+            latency.saturating_record(told.latency_us());
+        }
+        slices.extend(parts.into_iter().map(|(n, (counts, latency))| (n, slice(new(n), counts, &latency))));
     }
     for call in ledger.called.iter().filter(|call| matches!(call.answer, ServiceAnswer::Made | ServiceAnswer::Lost)) {
         if matches!(&*call.op, "action" | "try") {
-            let second = call.answered_us / 1_000_000;
-            seconds.entry(second).or_insert_with(|| Second { second, ..Second::default() }).made += 1;
+            let number = call.answered_us / slice_us;
+            slices.entry(number).or_insert_with(|| new(number)).made += 1;
         }
     }
-    seconds.into_values().collect()
+    slices.into_values().collect()
+}
+
+fn slice<C: hdrhistogram::Counter>(empty: Slice, counts: Counts, latency: &Histogram<C>) -> Slice {
+    let at = |quantile| millis(latency.value_at_quantile(quantile));
+    Slice { counts, p50: at(0.5), p90: at(0.9), p99: at(0.99), max: millis(latency.max()), ..empty }
 }
 
 /// At most so many samples of each SKU, evenly over the run, the last included.

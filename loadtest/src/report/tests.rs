@@ -85,12 +85,23 @@ fn example_run(name: &str, slow: u64) -> (Run, Ledger) {
 
 #[test]
 fn a_run_has_all_that_happened() {
-    let (run, _) = example_run("one", 1);
+    let (run, ledger) = example_run("one", 1);
     assert_eq!((run.requests, run.orders_told, run.order_service.made), (1000, 200, 200));
     assert_eq!(run.counts.refused["sold_out"], 797);
     assert_eq!(run.latency_of["unanswered"].count, 3);
-    assert_eq!(run.seconds.iter().map(|second| second.counts.answers()).sum::<u64>(), 1000);
-    assert_eq!(run.seconds.iter().map(|second| second.made).sum::<u64>(), 200);
+    assert_eq!(run.slices.iter().map(|slice| slice.counts.answers()).sum::<u64>(), 1000);
+    assert_eq!(run.slices.iter().map(|slice| slice.made).sum::<u64>(), 200);
+    assert_eq!((run.slice_s, run.slices.len()), (0.1, 100), "a short run is shown by tenths");
+    let of_ledger = |second: usize| &ledger.seconds[second].counts;
+    let of_slices = |from: f64| {
+        let mut sum = crate::ledger::Counts::default();
+        run.slices
+            .iter()
+            .filter(|slice| (from..from + 1.0).contains(&slice.at_s))
+            .for_each(|slice| sum.add(&slice.counts));
+        sum
+    };
+    assert_eq!((&of_slices(1.0), &of_slices(7.0)), (of_ledger(1), of_ledger(7)));
     assert_eq!(run.order_made.count, 200);
     assert!(run.order_made.p50 > run.latency.p50 + 2.9, "the order is made after the answer");
     assert!((9.99..10.1).contains(&run.duration_s), "{}", run.duration_s);
@@ -127,7 +138,7 @@ fn results_are_written_and_read_back() {
     let written = directory.join("runs").join("night-run--1--2");
     let again = Run::read(&written.join("run.json")).unwrap();
     assert_eq!(summary::of(&again), summary::of(&run));
-    assert_eq!((again.seconds.len(), again.stock.len()), (run.seconds.len(), run.stock.len()));
+    assert_eq!((again.slices.len(), again.stock.len()), (run.slices.len(), run.stock.len()));
     let lines = |name: &str| std::fs::read_to_string(written.join(name)).unwrap().lines().count();
     assert_eq!((lines("told.csv"), lines("called.csv")), (1001, 201));
     assert!(written.join("report.html").exists());

@@ -109,3 +109,18 @@ async fn a_habit_hits_the_same_orders_each_time() {
     }
     assert!((30..90).contains(&refused) && (30..90).contains(&lost), "{refused} refused, {lost} lost");
 }
+
+#[tokio::test]
+async fn of_a_reservation_what_is_confirmed_stays() {
+    let sink = sink().await;
+    let tell = async |op: &str, quantity: u64| {
+        let mut body = order("g1");
+        body["items"][0]["quantity"] = quantity.into();
+        sink.expect("POST", &format!("/orders?gid=g1&op={op}"), Some(&body)).await.unwrap();
+        sink.expect("GET", "/count?sale=s", None).await.unwrap()["units"]["a"].clone()
+    };
+    assert_eq!(tell("try", 5).await, 5);
+    assert_eq!(tell("confirm", 3).await, 3);
+    assert_eq!(tell("confirm", 3).await, 3, "once is enough");
+    assert_eq!(tell("cancel", 3).await, 0);
+}

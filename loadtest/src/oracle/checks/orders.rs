@@ -1,6 +1,6 @@
 //! Orders against answers: lost, ghost, double, shared, and not what was asked for.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::super::facts::{Facts, Order, Request, Said, said};
 use super::super::{Charge, End, Evidence, Verdict, seconds};
@@ -45,11 +45,11 @@ fn reserved_only(facts: &Facts<'_>, order: &Order<'_>) -> bool {
 /// Orders that stand and that nobody was told of: a request that got no answer may have made one, if the shop knows it. Every
 /// other is a second order of a request that has one, or an order of somebody who heard no.
 pub fn untold(facts: &Facts<'_>, verdict: &mut Verdict) {
-    let mut unanswered = Unanswered::gather(facts);
-    for (gid, order) in &facts.orders {
-        if !order.stands() {
-            continue;
-        }
+    let mut unanswered = Unanswered { facts, used: HashSet::new() };
+    // By time: a request that can explain an order can explain every later one, so none is taken from another's only excuse.
+    let mut standing: Vec<_> = facts.orders.iter().filter(|(_, order)| order.stands()).collect();
+    standing.sort_by_key(|(gid, order)| (order.service.as_ref().map(|service| service.call.at_us), **gid));
+    for (gid, order) in standing {
         verdict.looked_at("orders that stand", 1);
         let Some(service) = &order.service else { continue };
         let evidence = |what: String| Evidence::new(service.call.at_us, what).gid(gid).buyer(order.buyer_text());
@@ -94,22 +94,21 @@ pub fn untold(facts: &Facts<'_>, verdict: &mut Verdict) {
 /// Requests that may have made an order untold; each explains one order.
 struct Unanswered<'f, 'a> {
     facts: &'f Facts<'a>,
-    used: HashMap<usize, ()>,
+    used: HashSet<usize>,
 }
 
-impl<'f, 'a> Unanswered<'f, 'a> {
-    fn gather(facts: &'f Facts<'a>) -> Self {
-        Self { facts, used: HashMap::new() }
-    }
-
+impl Unanswered<'_, '_> {
     /// A request among `asked` for these items that can explain an order known to the order service at `at_us`.
     fn take(&mut self, asked: &[usize], items: &[Item], at_us: u64) -> Option<usize> {
-        let fits = |at: usize| {
-            let request = &self.facts.requests[at];
-            !self.used.contains_key(&at) && may_be_untold(self.facts, request, items, at_us)
+        let fits =
+            |at: &usize| !self.used.contains(at) && may_be_untold(self.facts, &self.facts.requests[*at], items, at_us);
+        // A key that was used for several orders can explain one of any; it is kept for those that nothing else explains.
+        let baskets = |at: &usize| {
+            let answers = self.facts.answers_to(&self.facts.requests[*at]);
+            answers.map(|told| told.basket).collect::<HashSet<_>>().len()
         };
-        let found = asked.iter().copied().find(|&at| fits(at))?;
-        self.used.insert(found, ());
+        let found = asked.iter().copied().filter(fits).min_by_key(baskets)?;
+        self.used.insert(found);
         Some(found)
     }
 }

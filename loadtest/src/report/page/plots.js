@@ -111,14 +111,14 @@ function draw(box, plot) {
   svg.addEventListener('pointerleave', () => { tip.hidden = true; cursor.setAttribute('visibility', 'hidden'); });
 }
 
-const seconds = {text: at => `${+at.toFixed(1)} s`, tip: at => `second ${+at.toFixed(1)}`};
+const seconds = {text: at => `${+at.toFixed(1)} s`, tip: at => `at ${+at.toFixed(1)} s`};
 const named = (run, name) => two ? `${run.about.name}: ${name}` : name;
 
 function latencyPlot() {
   const lines = two ? [['p50', 'p50'], ['p99', 'p99']] : [['p50', 'p50'], ['p90', 'p90'], ['p99', 'p99'], ['max', 'max']];
   const series = runs.flatMap((run, r) => lines.map(([key, name], n) => ({
     name: named(run, name), color: two ? color(r + 1) : color([1, 3, 2, 6][n]), dashed: two && n === 0,
-    points: run.seconds.filter(s => yes(s.counts) + sum(s.counts.refused) + sum(s.counts.unknown) > 0).map(s => [s.second, s[key]]),
+    points: run.slices.filter(s => yes(s.counts) + sum(s.counts.refused) + sum(s.counts.unknown) > 0).map(s => [s.at_s, s[key]]),
   })));
   return {series, x: seconds, y: {log: true, text: time}, label: 'Latency percentiles over time'};
 }
@@ -138,21 +138,22 @@ function percentilePlot() {
 
 function throughputPlot() {
   const parts = [['said yes', c => yes(c), 3], ['refused', c => sum(c.refused), 6], ['no answer', c => sum(c.unknown), 5]];
+  const rate = (run, n) => n / run.slice_s;
   const per = {text: short, tip: n => `${count(n)}/s`};
   if (two) return {series: runs.flatMap((run, r) => [
-    {name: named(run, 'answers'), color: color(r + 1), points: run.seconds.map(s => [s.second, parts.reduce((n, [, of]) => n + of(s.counts), 0)])},
-    {name: named(run, 'orders made'), color: color(r + 1), dashed: true, points: run.seconds.map(s => [s.second, s.made])},
+    {name: named(run, 'answers'), color: color(r + 1), points: run.slices.map(s => [s.at_s, rate(run, parts.reduce((n, [, of]) => n + of(s.counts), 0))])},
+    {name: named(run, 'orders made'), color: color(r + 1), dashed: true, points: run.slices.map(s => [s.at_s, rate(run, s.made)])},
   ]), x: seconds, y: per, label: 'Throughput'};
   const run = runs[0];
-  let base = run.seconds.map(s => [s.second, 0]);
+  let base = run.slices.map(s => [s.at_s, 0]);
   const series = parts.map(([name, of, n]) => {
-    const own = new Map(run.seconds.map(s => [s.second, of(s.counts)]));
-    const points = base.map(([second, below]) => [second, below + own.get(second)]);
+    const own = new Map(run.slices.map(s => [s.at_s, rate(run, of(s.counts))]));
+    const points = base.map(([at, below]) => [at, below + own.get(at)]);
     const s = {name, color: color(n), points, area: base, own};
     base = points;
     return s;
   }).filter(s => sum(Object.fromEntries(s.own)) > 0);
-  series.push({name: 'orders made', color: color(1), dashed: true, points: run.seconds.map(s => [s.second, s.made])});
+  series.push({name: 'orders made', color: color(1), dashed: true, points: run.slices.map(s => [s.at_s, rate(run, s.made)])});
   return {series, x: seconds, y: per, label: 'Throughput'};
 }
 
@@ -169,7 +170,7 @@ function stockPlot() {
     const shown = two ? ['available'] : ['available', 'reserved', 'sold'];
     const all = shown.map((what, n) => ({name: named(run, what), color: two ? color(r + 1) : color([1, 2, 3][n]), points: lines[what]}));
     let made = 0;
-    const points = run.seconds.map(s => [s.second, made += s.made]);
+    const points = [[0, 0], ...run.slices.map(s => [s.at_s + run.slice_s, made += s.made])];
     if (made) all.push({name: named(run, 'orders made'), color: two ? color(r + 1) : color(4), dashed: true, points});
     return all.filter(s => s.points.some(p => p[1] > 0));
   });
