@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// Commands that scripts call. Redis counts their time twice: by themselves, and in the EVALSHA around them. Sent by
 /// themselves they are rare (recovery, a look at a sale), so only the time in EVALSHA is taken.
-const IN_SCRIPTS: [&str; 28] = [
+const IN_SCRIPTS: [&str; 31] = [
     "del",
     "exists",
     "get",
@@ -22,6 +22,9 @@ const IN_SCRIPTS: [&str; 28] = [
     "hmget",
     "hset",
     "incrby",
+    "mget",
+    "mset",
+    "msetnx",
     "set",
     "setrange",
     "time",
