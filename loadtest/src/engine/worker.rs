@@ -73,6 +73,8 @@ impl Worker {
             Ok(reply) => reply,
             Err(_) => {
                 caller.line.give_up();
+                // Its reply is still to come, and must not be taken for the next one's.
+                caller.own.redis = None;
                 caller.text.clear();
                 caller.text.push_str("timeout");
                 Reply::silence()

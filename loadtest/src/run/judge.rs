@@ -17,6 +17,8 @@ use crate::target::dtm;
 
 /// Orders that are on their way when the last buyer is gone get this long; a check-back of dtm's alone takes 40 s.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(120);
+/// Units of an order that a killed server had in its hands come back when its lease (5 s) and a sweep (3 s) are over.
+const RETURNS_US_AFTER_FAULTS: u64 = 15_000_000;
 const POLL: Duration = Duration::from_millis(100);
 /// A shop without an audit has settled when its order service heard nothing new for this long.
 const QUIET: Duration = Duration::from_secs(3);
@@ -27,6 +29,7 @@ pub async fn judge(
     work: Work,
     plan: Plan,
     recorder: &Recorder,
+    broken: bool,
 ) -> anyhow::Result<(Ledger, Aftermath, Verdict)> {
     let service = parts.service.context("no order service")?;
     let (ledger, after) = match parts.audited() {
@@ -42,7 +45,9 @@ pub async fn judge(
     };
     let verdict = if work == Work::Orders {
         let marks_replays = parts.audited().is_some();
-        oracle::judge(&ledger, &after, Tolerance { marks_replays, ..Tolerance::default() })
+        let usual = Tolerance::default();
+        let returns_us = if broken { RETURNS_US_AFTER_FAULTS } else { usual.returns_us };
+        oracle::judge(&ledger, &after, Tolerance { marks_replays, returns_us, ..usual })
     } else {
         let mut verdict = Verdict::default();
         verdict.looked_at("sagas that were answered as done", ledger.counts.created);

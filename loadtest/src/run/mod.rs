@@ -182,7 +182,7 @@ async fn play(settings: &Settings, scenario: &Scenario, parts: &mut Parts) -> an
     };
     parts.mend().await?;
     plan.sales[0].restocks = restocks;
-    let (mut ledger, _, verdict) = judge::judge(parts, scenario.work, plan, &recorder).await?;
+    let (mut ledger, _, verdict) = judge::judge(parts, scenario.work, plan, &recorder, !faults.is_empty()).await?;
     // Who waited for a connection was late by the server's doing and not by the harness's.
     ledger.lateness = effort.schedule_error.clone();
     let code = verdict.exit_code();
