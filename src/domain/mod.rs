@@ -6,7 +6,9 @@
 
 pub mod ids;
 pub mod order;
+pub mod reservation;
 pub mod retry;
 pub mod sale;
 pub mod stock;
+pub mod terms;
 pub mod trans;

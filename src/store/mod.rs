@@ -6,6 +6,7 @@
 //! functions; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
 //! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
 
+mod counted;
 pub mod embedded;
 pub mod frame;
 pub mod keys;
@@ -17,6 +18,8 @@ pub mod orders;
 pub mod place;
 pub mod promise;
 pub mod redis;
+pub mod reservations;
+pub mod returns;
 pub mod sales;
 pub mod scripts;
 pub mod server;

@@ -87,6 +87,7 @@ async fn sell_out(url: String, units: u64) -> Vec<Told> {
         // Nobody is there, and orders that nobody makes stay taken.
         endpoint: Endpoint { max_concurrency: 1, mode: CallMode::Bulk, ..Endpoint::at("http://127.0.0.1:1/orders") },
         durability: Durability::Memory,
+        terms: Default::default(),
     };
     let new = NewSale { sale: name.clone(), items: vec![(Sku::parse("a").unwrap(), units)], settings };
     nodes[0].redis.create_sale(&new, "{}").await.unwrap();
@@ -105,6 +106,7 @@ async fn sell_out(url: String, units: u64) -> Vec<Told> {
                     payload: None,
                     key: None,
                     traceparent: None,
+                    limits_by: None,
                 };
                 let sent = Instant::now();
                 let (part, asked) = node.ask(&open, order, false).await.unwrap();

@@ -36,6 +36,7 @@ impl Books {
             limit_per_buyer: None,
             endpoint: Endpoint::at("http://127.0.0.1/orders"),
             durability: Durability::Memory,
+            terms: Default::default(),
         };
         let new = NewSale { sale: name.clone(), items: vec![(sku.clone(), UNITS)], settings };
         redis.create_sale(&new, "{}").await.unwrap();
