@@ -7,6 +7,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use rushline::domain::ids::{Buyer, IdempotencyKey, SaleName, Sku};
 use rushline::domain::order::{Item, Order};
 use rushline::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window};
+use rushline::domain::terms::Terms;
 use rushline::store::embedded::Embedded;
 use rushline::store::keys::Keys;
 use rushline::store::lane::Lane;
@@ -53,6 +54,7 @@ impl Shop {
                 endpoint: Endpoint::at("http://127.0.0.1:1/"),
                 durability: Durability::Memory,
                 webhook: None,
+                terms: Terms::default(),
             },
         };
         redis.create_sale(&new, "{}").await.expect("the sale is new");
@@ -69,6 +71,7 @@ impl Shop {
                     items: vec![Item { sku: Sku::parse("sku-1").unwrap(), quantity: 1 }],
                     payload: Some(RawValue::from_string(PAYLOAD.into()).unwrap()),
                     traceparent: None,
+                    limits_by: None,
                 })
             })
             .collect()

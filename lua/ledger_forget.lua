@@ -9,6 +9,7 @@ KEYS[3]  finished stream
 KEYS[4]  requests hash
 KEYS[5]  buyers hash
 KEYS[6]  changes hash
+KEYS[7]  limits hash
 ARGV[1]  keep_ms, how long after closing the ledger is kept
 Slot     {sale/partition}, all keys
 Returns  FORGOTTEN | KEPT
@@ -19,6 +20,6 @@ if sale[1] ~= 'closed' or sale[3] then return 'KEPT' end
 local time = redis.call('TIME')
 if time[1] * 1000 + math.floor(time[2] / 1000) < tonumber(sale[2]) + tonumber(ARGV[1]) then return 'KEPT' end
 if redis.call('XLEN', KEYS[2]) > 0 or redis.call('XLEN', KEYS[3]) > 0 then return 'KEPT' end
-redis.call('UNLINK', KEYS[4], KEYS[5], KEYS[6])
+redis.call('UNLINK', KEYS[4], KEYS[5], KEYS[6], KEYS[7])
 redis.call('HSET', KEYS[1], 'forgotten', 1)
 return 'FORGOTTEN'

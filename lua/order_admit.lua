@@ -10,6 +10,7 @@ KEYS[3]  requests hash: digest of the idempotency key -> body digest (8 bytes), 
 KEYS[4]  buyers hash: buyer -> units held or bought
 KEYS[5]  intake stream: one entry = this batch's admitted orders
 KEYS[6]  outcome hash: entry id -> one character an order, '.' = not ended
+KEYS[7]  limits hash: <limit>:<value> -> units held or bought under a further limit of the sale
 ARGV[1]  node, the consumer that will deliver
 ARGV[2]  n, order requests in the batch
 ARGV[3]  m, different SKUs in the batch
@@ -21,12 +22,15 @@ ARGV[5]  '1' if a batch of nothing but replays must still write, so that WAIT ha
 ARGV[6]  body digests, packed: 8 bytes a request
 ARGV[7]  frames (what the entry keeps), one after the other: usually all win, and nobody need take them apart
 ARGV[8]  sizes of the frames, packed: u32 each
-ARGV[9..] m SKUs, then n key digests ('' = no key), then n buyers
+ARGV[9..] m SKUs, then n key digests ('' = no key), then n buyers; and where the sale has further limits:
+         packed, for each request a byte (how many), then for each u16 (which field, from 1), u32 (units), u32 (most);
+         then the fields of the limits hash
 Slot     {sale/partition}, all keys
 Returns  {codes, entry id or '', settings version, address (12 bytes) of the 1st replay, of the 2nd, …}
          codes, one letter a request: A admitted (its index in the entry: how many A came before), R replayed,
          K key reused, N not open, P paused, C closed, U unknown SKU, L limit reached, S sold out,
-         M to be routed anew: the sale has another number of partitions, or a visitor's ledger is not here
+         M to be routed anew: the sale has another number of partitions, or a visitor's ledger is not here,
+         F over a further limit
 Errors   NOSALE: there is no such sale (a caller's mistake, not an outcome)
          NOCOUNT: the version is missing or no number; NOGROUP: the stream has no group (a foreign hand)
 Cost     O(n) with a dozen commands a batch; a losing request costs its two look-ups and writes nothing
@@ -37,6 +41,7 @@ local partitions, visitors = string.match(ARGV[5], '^. (%d+) ?(%d*)$')
 local skus = 8
 local keys = skus + m
 local buyers = keys + n
+local limited, fields_at = ARGV[buyers + n + 1], buyers + n + 1  -- nil where there are no further limits: nothing is done for them
 
 local sale = redis.call('HMGET', KEYS[1], 'status', 'opens_ms', 'closes_ms', 'limit', 'version', 'partitions')
 if not sale[1] then return redis.error_reply('NOSALE ' .. KEYS[1]) end
@@ -64,6 +69,15 @@ end
 local earlier = redis.call('HMGET', KEYS[3], unpack(ARGV, keys + 1, keys + n))
 local held = redis.call('HMGET', KEYS[4], unpack(ARGV, buyers + 1, buyers + n))
 
+local counted, counted_new, counted_at = {}, {}, 1
+if limited then
+  for first = fields_at + 1, #ARGV, 1000 do  -- Lua's stack takes 8000 values
+    local last = math.min(first + 999, #ARGV)
+    local units = redis.call('HMGET', KEYS[7], unpack(ARGV, first, last))
+    for i = first, last do counted[i - fields_at] = tonumber(units[i - first + 1] or 0) or 0 end
+  end
+end
+
 local byte, sub, char, unpack_item, floor = string.byte, string.sub, string.char, struct.unpack, math.floor
 local codes, replays = {}, {}
 local units_of, buyers_new = {}, {}     -- buyer -> units, as this batch has decided so far; what to write of it
@@ -76,6 +90,8 @@ for i = 1, n do
   local count, sku, quantity = unpack_item('>BHI4', items, at)
   local first = at + 1
   at = first + 6 * count
+  local counted_from = counted_at
+  if limited then counted_at = counted_at + 1 + 10 * byte(limited, counted_at) end
   local twin, before = fresh[key], earlier[i]
   if twin or before then  -- ahead of the window and the stock: whoever won hears so, also after sell-out
     if (twin and sub(bodies, 8 * twin - 7, 8 * twin) or sub(before, 1, 8)) == sub(bodies, 8 * i - 7, 8 * i) then
@@ -99,8 +115,20 @@ for i = 1, n do
     end
     local total = (units_of[buyer] or tonumber(held[i] or 0) or 0) + units
     if limit > 0 and total > limit and code ~= 'U' then code = 'L' end
+    if limited and code ~= 'U' and code ~= 'L' then
+      for at = counted_from + 1, counted_at - 1, 10 do
+        local field, more, most = unpack_item('>HI4I4', limited, at)
+        if counted[field] + more > most then code = 'F' end
+      end
+    end
     codes[i] = code
     if code == 'A' then
+      if limited then
+        for at = counted_from + 1, counted_at - 1, 10 do
+          local field, more = unpack_item('>HI4', limited, at)
+          counted[field], counted_new[field] = counted[field] + more, true
+        end
+      end
       for k = 1, count do
         local sku, quantity = item_sku[k], item_quantity[k]
         available[sku] = available[sku] - quantity
@@ -156,6 +184,9 @@ if winners > 0 then
     redis.call('HSET', KEYS[3], unpack(requests_new))
   end
   redis.call('HSET', KEYS[4], unpack(buyers_new))
+  for field in pairs(counted_new) do
+    redis.call('HSET', KEYS[7], ARGV[fields_at + field], string.format('%.0f', counted[field]))
+  end
   local stock_new = {}
   for i = 1, m do
     if available[i] then

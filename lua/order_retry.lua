@@ -3,7 +3,7 @@
 
 Why      a node that takes over must know how often an order was tried and when it is due, or a crash turns a patient
          backoff into a storm.
-KEYS[1]  outcome hash: entry id -> one character an order, '.' = not ended
+KEYS[1]  outcome hash: entry id -> one character an order
 KEYS[2]  retry zset: <entry id>.<index> -> due ms
 KEYS[3]  detail hash: <entry id>.<index> -> JSON (attempts, last error)
 ARGV[1]  n, orders
@@ -21,7 +21,8 @@ local noted = 0
 for i = 1, tonumber(ARGV[1]) do
   local id, index, delay_ms, detail = ARGV[4 * i - 2], tonumber(ARGV[4 * i - 1]), ARGV[4 * i], ARGV[4 * i + 1]
   local outcome = redis.call('HGET', KEYS[1], id)
-  if outcome and string.sub(outcome, index + 1, index + 1) == '.' then
+  -- Not answered yet: open, or with an end that waits for the answer (order_move).
+  if outcome and string.find(string.sub(outcome, index + 1, index + 1), '[.:pqt]') then
     local address = id .. '.' .. index
     redis.call('ZADD', KEYS[2], now_ms + tonumber(delay_ms), address)
     redis.call('HSET', KEYS[3], address, detail)

@@ -17,6 +17,20 @@ pub const POINTS: [&str; 9] = [
     "drain.after_forget",
 ];
 
+/// The points of a reservation's end, after those that it shares with every order.
+pub const RESERVATION_POINTS: [&str; 10] = [
+    "made.before_script",
+    "made.after_script",
+    "expire.before_script",
+    "expire.after_script",
+    "tell.before_call",
+    "tell.after_call",
+    "tell.before_note",
+    "tell.after_note",
+    "return.after_script",
+    "return.after_write",
+];
+
 /// The points of a global transaction: those of the calls on it, then those of whoever drives it. A `note` is what a
 /// pass writes without a change of status: how far it is, when to try again. A `save` is a change of status.
 pub const TRANS_POINTS: [&str; 14] = [
@@ -72,6 +86,7 @@ mod armed {
     fn is_point(name: &str) -> bool {
         let lists = [
             &super::POINTS[..],
+            &super::RESERVATION_POINTS,
             &super::TRANS_POINTS,
             &super::TRANS_DRAIN_POINTS,
             &super::TRANSFER_POINTS,

@@ -37,6 +37,12 @@ pub enum OrderStatus {
     Succeed,
     /// The order service refused; the units went back on sale.
     Failed,
+    /// It is made, and waits for its payment.
+    Reserved,
+    /// A reservation that was given up; the units went back on sale.
+    Cancelled,
+    /// A reservation that was not paid in time; the units went back on sale.
+    Expired,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

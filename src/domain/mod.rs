@@ -7,8 +7,10 @@
 pub mod change;
 pub mod ids;
 pub mod order;
+pub mod reservation;
 pub mod retry;
 pub mod sale;
 pub mod stock;
+pub mod terms;
 pub mod trans;
 pub mod webhook;

@@ -3,6 +3,7 @@
 use super::ids::{Buyer, Gid, IdempotencyKey, Invalid, Sku};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// Most items (SKUs) that one order names. An order's items change in one script, so their number bounds its time.
 pub const ITEMS_MAX: usize = 20;
@@ -27,6 +28,8 @@ pub struct Order {
     pub payload: Option<Box<RawValue>>,
     /// W3C trace context of the buyer's request, so that the order service's spans join it.
     pub traceparent: Option<String>,
+    /// What else it is counted by, for the limits of its sale: household, card, device … Most orders bring none.
+    pub limits_by: Option<Box<BTreeMap<String, String>>>,
 }
 
 /// Checks the items of one order: 1 to [`ITEMS_MAX`], each SKU once, each quantity in range.
@@ -55,6 +58,12 @@ pub enum Status {
     Succeed,
     /// The order service refused; its units went back.
     Failed,
+    /// The order exists and waits for its payment; its units are held until then, or until its deadline.
+    Reserved,
+    /// A reservation that was given up; its units went back.
+    Cancelled,
+    /// A reservation that was not paid in time; its units went back.
+    Expired,
 }
 
 impl Status {
@@ -63,11 +72,15 @@ impl Status {
             Status::Submitted => "submitted",
             Status::Succeed => "succeed",
             Status::Failed => "failed",
+            Status::Reserved => "reserved",
+            Status::Cancelled => "cancelled",
+            Status::Expired => "expired",
         }
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Status::Submitted, Status::Succeed, Status::Failed].into_iter().find(|s| s.as_str() == text)
+        use Status::{Cancelled, Expired, Failed, Reserved, Submitted, Succeed};
+        [Submitted, Succeed, Failed, Reserved, Cancelled, Expired].into_iter().find(|s| s.as_str() == text)
     }
 }
 
@@ -76,12 +89,13 @@ impl Status {
 pub struct Record {
     pub gid: Gid,
     pub buyer: Buyer,
+    /// What was ordered; of an order paid in part, what was paid.
     pub items: Vec<Item>,
     /// JSON text as the buyer sent it; `null` if there was none.
     pub payload: String,
-    /// Only `Succeed` or `Failed`: the unfinished have no record.
+    /// Neither `Submitted` nor `Reserved`: the unfinished have no record.
     pub status: Status,
-    /// The order service's words when it refused.
+    /// The order service's words when it refused; of an order paid in part, all that it was.
     pub reason: Option<String>,
     /// Calls made to the order endpoint, the last one included.
     pub attempts: u32,
@@ -89,4 +103,6 @@ pub struct Record {
     pub admitted_ms: u64,
     /// Milliseconds since 1970, by the clock of Redis.
     pub finished_ms: u64,
+    /// What came back after the sale. Not written with the record: it comes later, see `reconciler/returns.rs`.
+    pub returned: Vec<Item>,
 }

@@ -1,6 +1,7 @@
 //! A sale: what is on offer, to whom, when, and what an answer promises.
 
 use super::ids::{Invalid, SaleName, Sku};
+use super::terms::Terms;
 use super::webhook::Webhook;
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +104,9 @@ pub struct Endpoint {
     pub max_concurrency: u32,
     #[serde(default)]
     pub mode: CallMode,
+    /// Where the order service is told how reservations ended; `url` if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_url: Option<String>,
     /// `GET count_url?sale=…` answers `{"orders":n,"units":{"sku":n}}`; the audit compares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count_url: Option<String>,
@@ -127,6 +131,7 @@ impl Endpoint {
             timeout_ms: Self::default_timeout_ms(),
             max_concurrency: Self::default_max_concurrency(),
             mode: CallMode::default(),
+            end_url: None,
             count_url: None,
             list_url: None,
         }
@@ -135,8 +140,11 @@ impl Endpoint {
     /// Every field in range; URLs absolute, http or https, without credentials.
     pub fn check(&self) -> Result<(), Invalid> {
         check_url("order_endpoint.url", &self.url)?;
-        for (field, url) in [("order_endpoint.count_url", &self.count_url), ("order_endpoint.list_url", &self.list_url)]
-        {
+        for (field, url) in [
+            ("order_endpoint.end_url", &self.end_url),
+            ("order_endpoint.count_url", &self.count_url),
+            ("order_endpoint.list_url", &self.list_url),
+        ] {
             if let Some(url) = url {
                 check_url(field, url)?;
             }
@@ -157,7 +165,7 @@ pub(super) fn check_url(field: &'static str, text: &str) -> Result<(), Invalid> 
     Ok(())
 }
 
-fn in_range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), Invalid> {
+pub(super) fn in_range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), Invalid> {
     if (min..=max).contains(&value) {
         Ok(())
     } else {
@@ -194,6 +202,9 @@ pub struct Settings {
     /// Who is told of each order's end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// Fixed at creation.
+    #[serde(default, skip_serializing_if = "Terms::is_plain")]
+    pub terms: Terms,
 }
 
 /// A sale as it is created.
@@ -218,6 +229,7 @@ impl NewSale {
             }
         }
         check_limit(self.settings.limit_per_buyer)?;
+        self.settings.terms.check(&self.items)?;
         self.settings.window.check()?;
         self.settings.webhook.as_ref().map_or(Ok(()), Webhook::check)?;
         self.settings.endpoint.check()
@@ -260,6 +272,7 @@ mod tests {
                 endpoint: Endpoint::at("http://127.0.0.1/orders"),
                 durability: Durability::Fsync,
                 webhook: None,
+                terms: Terms::default(),
             },
         };
         change(&mut new);

@@ -52,6 +52,9 @@ pub struct Line {
     /// Units between two partitions: gone from one, not yet at the other.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub in_transit: u64,
+    /// Units that came back after they were sold: `sold` is without them, records and order service are with them.
+    #[serde(default)]
+    pub returned: u64,
     pub records_units: u64,
     pub service_units: Option<u64>,
     pub drift: u64,
@@ -242,12 +245,13 @@ fn line(
     let service_units = service.as_ref().map(|units| units.get(sku).copied().unwrap_or_default());
     let stock = after.stock;
     let mut drift = u64::try_from(after.difference().unsigned_abs()).unwrap_or(u64::MAX);
+    let ever_sold = stock.sold + after.returned;
     if settled {
-        drift += stock.sold.abs_diff(records_units) + stock.sold.abs_diff(after.archived);
+        drift += ever_sold.abs_diff(records_units) + ever_sold.abs_diff(after.archived);
         drift += service_units.map_or(0, |units| units.abs_diff(records_units));
     } else {
         // Meanwhile: the records have at least what was archived before we read them, and at most what is sold now.
-        drift += before.archived.saturating_sub(records_units) + records_units.saturating_sub(stock.sold);
+        drift += before.archived.saturating_sub(records_units) + records_units.saturating_sub(ever_sold);
     }
     Line {
         sku: sku.to_owned(),
@@ -256,6 +260,7 @@ fn line(
         reserved: stock.reserved,
         sold: stock.sold,
         in_transit: after.in_transit,
+        returned: after.returned,
         records_units,
         service_units,
         drift,

@@ -162,6 +162,7 @@ fn records(part: &Part, ended: EndedEntry, finished_ms: u64, records: &mut Vec<R
             attempts: detail.attempts.max(1),
             admitted_ms: entry.ms,
             finished_ms,
+            returned: Vec::new(),
         });
     }
 }

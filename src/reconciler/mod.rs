@@ -10,6 +10,7 @@ mod address;
 pub mod audit;
 mod memory;
 pub mod mongo;
+mod returns;
 pub mod sink;
 pub mod sql;
 mod transaction;
@@ -17,13 +18,14 @@ pub mod transactions;
 
 use crate::crash;
 use crate::domain::ids::EntryId;
-use crate::domain::order::{Record, Status};
+use crate::domain::order::{Item, Record, Status};
 use crate::sale::Part;
 use crate::sale::node::Node;
 use crate::store;
 use crate::store::hooks::Hook;
 use crate::store::notices::Notice;
 use crate::store::orders::{Address, Detail, Entry, status_of};
+use crate::store::reservations::items_text;
 use crate::webhook;
 use metrics::{counter, gauge};
 use sink::Sink;
@@ -134,6 +136,7 @@ impl Reconciler {
 
     /// Answers how many entries wait here.
     async fn sweep_part(&self, part: &Part) -> Result<u64, Error> {
+        self.carry_returns(part).await?;
         let waiting = self.node.redis.backlog(&part.keys).await?;
         if waiting.finished > 0 {
             self.drain_owed(part).await?;
@@ -198,14 +201,30 @@ impl Reconciler {
         let entries = self.node.redis.entries(keys, &ids).await?;
         let details = self.details(part, &entries).await?;
         let finished_ms: HashMap<EntryId, u64> = finished.iter().copied().collect();
-        let records = records(part, &entries, &details, &finished_ms);
+        let paid = self.paid_in_part(part, &entries).await?;
+        let records = records(part, &entries, &details, &paid, &finished_ms);
         self.write(&records).await?;
         let with_detail: Vec<Address> = details.keys().copied().collect();
         let hooks = hooks(part, &records);
         self.node.redis.drained(keys, &[], &sold(&records), &with_detail, &hooks).await?;
+        self.node.redis.forget_parts(keys, paid.keys()).await?;
         part.hooked.notify_one();
         crash::point("drain.after_forget");
         Ok(())
+    }
+
+    /// What is paid of orders that are paid in part.
+    async fn paid_in_part(&self, part: &Part, entries: &[Entry]) -> Result<HashMap<Address, Vec<Item>>, Error> {
+        if part.reserve_ms.is_none() {
+            return Ok(HashMap::new());
+        }
+        let paid = |entry: &Entry| -> Vec<Address> {
+            let codes = entry.outcome.bytes().zip(0..);
+            codes.filter(|(code, _)| *code == b's').map(|(_, index)| Address { entry: entry.id, index }).collect()
+        };
+        let paid: Vec<Address> = entries.iter().flat_map(paid).collect();
+        let extras = self.node.redis.reservation_extras(&part.keys, &paid).await?;
+        Ok(paid.into_iter().zip(extras).filter_map(|(address, (_, part))| Some((address, part?))).collect())
     }
 
     async fn details(&self, part: &Part, entries: &[Entry]) -> Result<HashMap<Address, Detail>, Error> {
@@ -226,6 +245,7 @@ fn records(
     part: &Part,
     entries: &[Entry],
     details: &HashMap<Address, Detail>,
+    paid: &HashMap<Address, Vec<Item>>,
     finished_ms: &HashMap<EntryId, u64>,
 ) -> Vec<Record> {
     let mut records = Vec::new();
@@ -234,16 +254,19 @@ fn records(
             let address = Address { entry: entry.id, index: index as u16 };
             let detail = details.get(&address);
             let status = status_of(code);
+            let paid = paid.get(&address);
+            let refusal = detail.filter(|_| status == Status::Failed).and_then(|detail| detail.message.clone());
             records.push(Record {
                 gid: part.gid(address),
                 buyer: frame.buyer.clone(),
-                items: frame.items.clone(),
+                items: paid.unwrap_or(&frame.items).clone(),
                 payload: frame.payload.clone().unwrap_or_else(|| "null".into()),
                 status,
-                reason: detail.filter(|_| status == Status::Failed).and_then(|detail| detail.message.clone()),
+                reason: paid.map(|_| format!("paid in part; ordered: {}", items_text(&frame.items))).or(refusal),
                 attempts: detail.map_or(1, |detail| detail.attempts),
                 admitted_ms: entry.id.ms,
                 finished_ms: finished_ms.get(&entry.id).copied().unwrap_or(entry.id.ms),
+                returned: Vec::new(),
             });
         }
     }

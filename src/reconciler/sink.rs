@@ -6,11 +6,11 @@
 
 use super::{mongo::Mongo, sql::Sql};
 use crate::domain::ids::{Gid, SaleName};
-use crate::domain::order::Record;
+use crate::domain::order::{Item, Record};
 use crate::domain::trans::{Global, TransGid};
 use crate::store::trans::Filter;
 use std::borrow::Borrow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Why a sink could not do its work. Everything here may be tried again: writing is idempotent.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,19 @@ pub enum Error {
 pub struct Unwritten {
     pub gid: String,
     pub reason: String,
+}
+
+/// All that came back of an order after its sale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Returned {
+    pub gid: Gid,
+    pub items: Vec<Item>,
+}
+
+impl Returned {
+    pub fn units(&self) -> i64 {
+        self.items.iter().map(|item| i64::from(item.quantity)).sum()
+    }
 }
 
 /// How many finished orders of a sale the records hold.
@@ -85,17 +98,48 @@ impl Sink {
     }
 
     pub async fn read(&self, gid: &Gid) -> Result<Option<Record>, Error> {
-        match self {
-            Self::Sql(sql) => sql.read(gid).await,
-            Self::Mongo(mongo) => mongo.read(gid).await,
-        }
+        let record = match self {
+            Self::Sql(sql) => sql.read(gid).await?,
+            Self::Mongo(mongo) => mongo.read(gid).await?,
+        };
+        let Some(mut record) = record else { return Ok(None) };
+        self.add_returns(std::slice::from_mut(&mut record)).await?;
+        Ok(Some(record))
     }
 
     /// Up to `limit` records of a sale with a gid after `after`, in the byte order of the gid.
     pub async fn page(&self, sale: &SaleName, after: Option<&str>, limit: u32) -> Result<Vec<Record>, Error> {
+        let mut records = match self {
+            Self::Sql(sql) => sql.page(sale, after, limit).await?,
+            Self::Mongo(mongo) => mongo.page(sale, after, limit).await?,
+        };
+        self.add_returns(&mut records).await?;
+        Ok(records)
+    }
+
+    /// Adds to records, which are in the byte order of their gids, what came back of them.
+    async fn add_returns(&self, records: &mut [Record]) -> Result<(), Error> {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
+        let (first, last) = (first.gid.to_string(), last.gid.to_string());
+        let returned = match self {
+            Self::Sql(sql) => sql.returns_between(&first, &last).await?,
+            Self::Mongo(mongo) => mongo.returns_between(&first, &last).await?,
+        };
+        let mut returned: HashMap<String, Vec<Item>> = returned.into_iter().collect();
+        if returned.is_empty() {
+            return Ok(()); // the usual case
+        }
+        for record in records {
+            record.returned = returned.remove(&record.gid.to_string()).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Writes what came back of orders, durably; a sum that is written late changes nothing.
+    pub async fn write_returns(&self, returned: &[Returned]) -> Result<(), Error> {
         match self {
-            Self::Sql(sql) => sql.page(sale, after, limit).await,
-            Self::Mongo(mongo) => mongo.page(sale, after, limit).await,
+            Self::Sql(sql) => sql.write_returns(returned).await,
+            Self::Mongo(mongo) => mongo.write_returns(returned).await,
         }
     }
 

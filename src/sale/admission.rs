@@ -278,7 +278,7 @@ fn refusal_of(decision: Decision) -> Refusal {
         Decision::Paused => Refusal::Paused,
         Decision::Closed => Refusal::Closed,
         Decision::UnknownSku => Refusal::UnknownSku,
-        Decision::LimitReached => Refusal::LimitReached,
+        Decision::LimitReached | Decision::FurtherLimitReached => Refusal::LimitReached,
         Decision::SoldOut => Refusal::SoldOut,
         Decision::Admitted(_) | Decision::Replayed(_) | Decision::Moved => unreachable!("handled by the caller"),
     }

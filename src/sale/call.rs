@@ -33,6 +33,8 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Target {
     pub endpoint: Endpoint,
+    /// The sale's endpoint that this was made of: another one is another target.
+    pub of: Endpoint,
     host: String,
     port: u16,
     tls: bool,
@@ -60,6 +62,7 @@ impl Target {
             tls: url.scheme() == "https",
             authority: HeaderValue::from_str(&authority).ok()?,
             path,
+            of: endpoint.clone(),
             endpoint,
         })
     }

@@ -24,7 +24,7 @@ use crate::domain::order::Item;
 use crate::domain::sale::CallMode;
 
 /// Most orders of one call in bulk mode; the order service inserts as many rows at once.
-const BULK_ORDERS_MAX: usize = 100;
+pub(super) const BULK_ORDERS_MAX: usize = 100;
 /// A worker without work ends after this, and closes its connection.
 const IDLE: Duration = Duration::from_secs(2);
 /// Longest message of an order service that is kept with the order.
@@ -194,6 +194,9 @@ struct OrderBody<'a> {
     items: &'a [Item],
     payload: Option<&'a RawValue>,
     admitted_at: &'a str,
+    /// Of a reservation: until when its payment is waited for, if it is not extended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reserved_until: Option<jiff::Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -210,6 +213,18 @@ fn order_body<'a>(sale: &'a Sale, gid: &'a str, job: &'a Job) -> OrderBody<'a> {
         items: &order.items,
         payload: order.payload.as_deref(),
         admitted_at: &job.entry.admitted_at,
+        reserved_until: sale
+            .reserve_ms
+            .and_then(|for_ms| jiff::Timestamp::from_millisecond((job.entry.id.ms + for_ms) as i64).ok()),
+    }
+}
+
+/// What a call says it is. A reservation is tried, then confirmed or cancelled: dtm's barriers look for the `try`.
+fn kind_of(sale: &Sale) -> &'static str {
+    if sale.reserve_ms.is_some() {
+        "trans_type=tcc&branch_id=01&op=try"
+    } else {
+        "trans_type=msg&branch_id=01&op=action"
     }
 }
 
@@ -217,7 +232,7 @@ async fn call_one(sale: &Sale, connection: &mut Connection, job: &Job) -> Verdic
     let gid = job.gid().to_string();
     let body = serde_json::to_vec(&order_body(sale, &gid, job)).expect("an order is plain data");
     let headers = Headers {
-        query: format!("gid={gid}&trans_type=msg&branch_id=01&op=action"),
+        query: format!("gid={gid}&{}", kind_of(sale)),
         traceparent: traceparent(job, &gid),
         idempotency_key: HeaderValue::from_str(&gid).ok(),
     };
@@ -231,11 +246,8 @@ async fn call_many(sale: &Sale, connection: &mut Connection, jobs: &[Job]) -> Ve
     let gids: Vec<String> = jobs.iter().map(|job| job.gid().to_string()).collect();
     let orders = jobs.iter().zip(&gids).map(|(job, gid)| order_body(sale, gid, job)).collect();
     let body = serde_json::to_vec(&BulkBody { orders }).expect("orders are plain data");
-    let headers = Headers {
-        query: "trans_type=msg&branch_id=01&op=action".into(),
-        traceparent: traceparent(&jobs[0], &gids[0]),
-        idempotency_key: None,
-    };
+    let headers =
+        Headers { query: kind_of(sale).into(), traceparent: traceparent(&jobs[0], &gids[0]), idempotency_key: None };
     let error = match connection.post(headers, body).await {
         Ok((status, body)) if status.is_success() => match read_bulk_answer(&body, &gids) {
             Ok(verdicts) => return verdicts,
@@ -281,7 +293,7 @@ struct Said {
 /// Said is said by the field `dtm_result`, or by a text that is nothing but the word. A word somewhere in a text (a
 /// product called FAILURE, an error page) decides nothing: taking units back from an order that exists is the one
 /// mistake that cannot be mended.
-fn read_answer(status: StatusCode, body: &Bytes) -> Verdict {
+pub(super) fn read_answer(status: StatusCode, body: &Bytes) -> Verdict {
     let text = std::str::from_utf8(body).unwrap_or_default().trim();
     let said: Said =
         if text.starts_with('{') { serde_json::from_str(text).unwrap_or_default() } else { Said::default() };
@@ -315,7 +327,7 @@ struct BulkResult<'a> {
     message: Option<String>,
 }
 
-fn read_bulk_answer(body: &Bytes, gids: &[String]) -> Result<Vec<Verdict>, String> {
+pub(super) fn read_bulk_answer(body: &Bytes, gids: &[String]) -> Result<Vec<Verdict>, String> {
     let answer: BulkAnswer<'_> =
         serde_json::from_slice(body).map_err(|error| format!("the answer is not {{\"results\":[…]}}: {error}"))?;
     if answer.results.len() == gids.len() && answer.results.iter().zip(gids).all(|(result, gid)| result.gid == *gid) {
@@ -346,7 +358,7 @@ fn verdict_of(result: &BulkResult<'_>) -> Verdict {
     }
 }
 
-fn shorten(bytes: &[u8]) -> String {
+pub(super) fn shorten(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().chars().take(MESSAGE_CHARS_MAX).collect()
 }
 

@@ -4,6 +4,8 @@
 //! Ends of orders are gathered like admissions: while one finish script runs the next ones gather. An entry whose
 //! orders have not all ended is written after a short linger, so that most entries are written once.
 
+mod reserving;
+
 use super::delivery::{Delivery, Verdict};
 use super::finished::{Batch, EndedEntry, Finished};
 use super::waiters::Ended;
@@ -11,6 +13,7 @@ use super::{Entry, Job, Part};
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::Status;
+use crate::domain::reservation::State;
 use crate::domain::retry::backoff;
 use crate::store::lane::Lane;
 use crate::store::orders::{Address, Detail, Finish, Sums, status_of};
@@ -55,7 +58,7 @@ pub enum Message {
 /// One entry of this node.
 struct Held {
     entry: Arc<Entry>,
-    /// Its outcome as Redis has it, as far as we know: `.`, `s` or `f` an order.
+    /// Its outcome as Redis has it, as far as we know: a [`State::code`] an order.
     written: Vec<u8>,
     /// Orders that ended and are not written yet.
     ended: Vec<EndedOrder>,
@@ -209,7 +212,7 @@ impl Keeper {
         let Some(held) = self.held.get_mut(&job.entry.id) else { return }; // another node has it now
         // An order must be counted once: not again for a call made before the entry was lost and won back, nor when
         // another node's end of it is written already.
-        if !Arc::ptr_eq(&held.entry, &job.entry) || held.written[usize::from(job.index)] != b'.' {
+        if !Arc::ptr_eq(&held.entry, &job.entry) || !State::code_is_unanswered(held.written[usize::from(job.index)]) {
             return;
         }
         let address = job.address();
@@ -228,7 +231,7 @@ impl Keeper {
         };
         held.urgent |= self.sale.waiters.is_waited_for(&address);
         held.ended.push(EndedOrder { index: job.index, created, attempts: job.attempts, message });
-        let complete = held.ended.len() == held.written.iter().filter(|code| **code == b'.').count();
+        let complete = held.ended.len() == open_orders(&held.written);
         let linger = match (held.urgent, complete) {
             (true, _) => Duration::ZERO,
             (false, true) => LINGER_COMPLETE,
@@ -299,6 +302,9 @@ impl Keeper {
 
     /// Sends one finish script, again as long as Redis knows better about some entry. False: no answer, try later.
     async fn write(&mut self, batch: &[EntryId]) -> bool {
+        if self.sale.by_moves {
+            return self.write_reservations(batch).await;
+        }
         loop {
             let (finishes, sums) = self.compose(batch);
             if finishes.is_empty() {
@@ -408,7 +414,7 @@ impl Keeper {
         }
         let mut news = 0;
         for (index, (before, after)) in held.written.iter().zip(current.bytes()).enumerate() {
-            if *before == b'.' && after != b'.' {
+            if State::code_is_unanswered(*before) && !State::code_is_unanswered(after) {
                 news += 1;
                 let address = Address { entry: id, index: index as u16 };
                 let message = held
@@ -422,9 +428,9 @@ impl Keeper {
         held.whole = false; // the details of an earlier end are in Redis
         held.written = current.into_bytes();
         let written = &held.written;
-        held.ended.retain(|ended| written[usize::from(ended.index)] == b'.');
+        held.ended.retain(|ended| State::code_is_unanswered(written[usize::from(ended.index)]));
         self.sale.backlog.fetch_sub(news, Ordering::Relaxed);
-        if !held.written.contains(&b'.') {
+        if open_orders(&held.written) == 0 {
             self.held.remove(&id); // its notice is there: a sweep finds it
         }
     }
@@ -433,7 +439,7 @@ impl Keeper {
     fn let_go(&mut self, id: EntryId) {
         if let Some(held) = self.held.remove(&id) {
             held.entry.lose();
-            let open = held.written.iter().filter(|code| **code == b'.').count();
+            let open = open_orders(&held.written);
             self.sale.backlog.fetch_sub(open as u64, Ordering::Relaxed);
             for index in 0..held.entry.orders.len() {
                 self.sale.waiters.forget(&Address { entry: id, index: index as u16 });
@@ -490,6 +496,11 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Orders of which the order service has still to say if it makes them.
+fn open_orders(codes: &[u8]) -> usize {
+    codes.iter().filter(|code| State::code_is_unanswered(**code)).count()
 }
 
 fn text(codes: &[u8]) -> String {

@@ -14,6 +14,7 @@ pub mod admission;
 pub mod call;
 mod carry;
 pub mod delivery;
+pub mod expiry;
 pub mod finished;
 pub mod gather;
 pub mod keeper;
@@ -21,9 +22,11 @@ pub mod known;
 pub mod node;
 pub mod open;
 mod plain;
+pub mod reservations;
 mod route;
 pub mod sums;
 pub mod sweep;
+pub mod telling;
 pub mod waiters;
 pub mod watch;
 
@@ -138,6 +141,10 @@ pub struct Sale {
     /// Orders in flight on this node: admitted or taken over, and not ended.
     pub backlog: AtomicU64,
     pub limits: Limits,
+    /// Orders are reservations for so long; fixed at creation.
+    pub reserve_ms: Option<u64>,
+    /// Ends are written by order_move: it knows reservations, and limits beyond that per buyer. Fixed at creation.
+    pub by_moves: bool,
     /// Wakes whoever brings settings up to date, because a script told of a newer version.
     pub outdated: Arc<tokio::sync::Notify>,
 }
@@ -159,6 +166,8 @@ pub struct Part {
     pub watch: Arc<watch::Watch>,
     /// Told when webhooks are to be called.
     pub hooked: tokio::sync::Notify,
+    /// Wakes whoever tells the order service how reservations ended.
+    pub ends: Arc<tokio::sync::Notify>,
     keeper: mpsc::UnboundedSender<keeper::Message>,
 }
 

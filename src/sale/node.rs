@@ -2,10 +2,12 @@
 
 use super::admission::Admission;
 use super::delivery::Delivery;
+use super::expiry::Expirer;
 use super::finished::Finished;
 use super::gather::Gather;
 use super::keeper::{Keeper, Message};
 use super::open::{Open, OpenPart};
+use super::telling::Teller;
 use super::waiters::Waiters;
 use super::watch::Watch;
 use super::{Limits, Part, Refused, Sale};
@@ -77,6 +79,8 @@ impl Node {
         let sale = Arc::new(Sale {
             name: name.clone(),
             stored: ArcSwap::from_pointee(stored.clone()),
+            by_moves: stored.settings.terms.reserve.is_some() || !stored.settings.terms.limits.is_empty(),
+            reserve_ms: stored.settings.terms.reserve.map(|reserve| reserve.for_ms),
             refused: Refused::default(),
             backlog: AtomicU64::new(0),
             limits: self.limits.clone(),
@@ -106,12 +110,20 @@ impl Node {
             keys,
             waiters: Waiters::default(),
             hooked: Notify::new(),
+            ends: Arc::default(),
             keeper,
         });
         let (redis, node) = (self.redis.clone(), self.name.clone());
         tokio::spawn(
             Keeper::new(part.clone(), redis.clone(), node.clone(), delivery.clone(), self.finished.clone()).run(inbox),
         );
+        if sale.reserve_ms.is_some() {
+            let (redis, node) = (redis.clone(), node.clone());
+            tokio::spawn(Expirer { sale: part.clone(), redis, node }.run());
+            if let Some(node) = self.me.upgrade() {
+                tokio::spawn(Teller::new(node, part.clone()).run());
+            }
+        }
         let admission = Admission::start(part.clone(), redis, node, delivery.clone());
         OpenPart { part, admission }
     }

@@ -35,6 +35,9 @@ impl Node {
     /// Has the order decided by the partition that its buyer belongs to. Answers that partition too.
     pub async fn ask(&self, open: &Open, order: Order, follow: bool) -> Result<(Arc<Part>, Asked), Error> {
         let mut request = Prepared::new(order);
+        if open.sale.by_moves {
+            request = request.counted_by(&open.sale.stored.load().settings.terms);
+        }
         let mut turn = None;
         let mut deadline = None;
         loop {

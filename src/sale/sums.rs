@@ -18,6 +18,7 @@ impl Node {
                 sum.stock.reserved += counters.stock.reserved;
                 sum.stock.sold += counters.stock.sold;
                 sum.archived += counters.archived;
+                sum.returned += counters.returned;
             }
         }
         // Units on their way are in no partition's counters.

@@ -6,6 +6,7 @@ use super::node::Node;
 use super::open::Open;
 use super::{Entry, Job, Part};
 use crate::domain::order::Order;
+use crate::domain::reservation::State;
 use crate::store;
 use crate::store::orders::Address;
 use crate::store::promise::Wait;
@@ -106,7 +107,9 @@ impl Node {
         let orders = found.frames.into_iter().map(Order::from).collect();
         let entry = Arc::new(Entry::new(part.clone(), found.id, orders, claimed));
         let addresses: Vec<Address> = (0..entry.orders.len() as u16)
-            .filter(|index| outcome.as_bytes().get(usize::from(*index)) == Some(&b'.'))
+            .filter(|index| {
+                outcome.as_bytes().get(usize::from(*index)).is_some_and(|code| State::code_is_unanswered(*code))
+            })
             .map(|index| Address { entry: entry.id, index })
             .collect();
         let details = self.redis.details(&part.keys, &addresses).await?;

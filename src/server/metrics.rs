@@ -15,6 +15,14 @@ pub fn describe() {
         "Of those, the ones that this node answered without asking Redis about stock, limit or window."
     );
     describe_counter!("rushline_delivery_retries_total", "Calls to order endpoints that did not end an order.");
+    describe_counter!("rushline_reservations_ended_total", "Reservations that ended, by how.");
+    describe_counter!("rushline_reservation_ends_told_total", "Ends that order services have heard of, by how.");
+    describe_counter!("rushline_reservation_ends_retries_total", "Calls that told of an end without success.");
+    describe_counter!(
+        "rushline_reservation_ends_refused_total",
+        "Ends that order services refused to hear; see the log."
+    );
+    describe_histogram!("rushline_reservation_expiry_seconds", Unit::Seconds, "From a deadline to its expiry.");
     describe_counter!("rushline_entries_taken_over_total", "Batches taken over from nodes that went silent.");
     describe_counter!("rushline_records_written_total", "Finished orders written to the records.");
     describe_counter!("rushline_records_errors_total", "Writes to the records that failed and were tried again.");

@@ -16,6 +16,8 @@ mod metrics;
 mod orders;
 mod port;
 mod problem;
+mod reservations;
+mod returns;
 mod sales;
 pub mod wire;
 
@@ -144,6 +146,10 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/sales/{sale}/records", get(sales::records))
         .route("/v1/orders/{gid}", get(show_order))
         .route("/v1/orders/{gid}/events", get(follow_order))
+        .route("/v1/orders/{gid}/confirm", post(reservations::confirm))
+        .route("/v1/orders/{gid}/cancel", post(reservations::cancel))
+        .route("/v1/orders/{gid}/extend", post(reservations::extend))
+        .route("/v1/orders/{gid}/return", post(returns::place))
         .route(METRICS_OF_DTM, get(show_metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))

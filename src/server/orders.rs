@@ -5,6 +5,7 @@ use super::wire::{OrderView, PlaceOrder, time};
 use super::{App, Settings};
 use crate::domain::ids::{Gid, IdempotencyKey, SaleName};
 use crate::domain::order::{Order, Record, Status};
+use crate::domain::reservation::{State, Telling};
 use crate::sale::admission::{Answer, Asked};
 use crate::sale::open::Open;
 use crate::sale::waiters::Ended;
@@ -16,6 +17,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -65,6 +67,11 @@ pub async fn read(app: &App, sale: &str, head: Head<'_>, body: &[u8]) -> Result<
     let wait = wait_of(app, head.query)?;
     let key = head.key.map(read_key).transpose()?;
     let order = parse(body)?.into_order(key, head.traceparent.and_then(read_traceparent))?;
+    if open.sale.by_moves {
+        // A key that the sale has a limit by must be named: without it the limit would be none.
+        let (none, terms) = (BTreeMap::new(), &open.sale.stored.load().settings.terms);
+        terms.counted(order.buyer.as_str(), order.limits_by.as_deref().unwrap_or(&none), &order.items)?;
+    }
     Ok((open, order, wait))
 }
 
@@ -283,7 +290,15 @@ pub async fn look_up(app: &App, gid: &Gid) -> Result<Option<OrderView>, Problem>
     // What is no longer in Redis was in the records before it left.
     let sink = app.records.sink().await.map_err(|error| Problem::records_away(&error))?;
     let record = sink.read(gid).await.map_err(|error| Problem::records_away(&error))?;
-    Ok(record.map(view_of_record))
+    let Some(mut view) = record.map(view_of_record) else { return Ok(None) };
+    // Redis has it first; the records are told a little later.
+    if view.status == Status::Succeed
+        && let Some(open) = app.node.open(&gid.sale).await?
+        && let Some(part) = open.part(gid.partition)
+    {
+        view.returned = app.node.redis.returns(&part.keys, &[address_of(gid)]).await?.pop().unwrap_or_default();
+    }
+    Ok(Some(view))
 }
 
 async fn in_redis(app: &App, part: &Part, gid: &Gid) -> Result<Option<OrderView>, Problem> {
@@ -295,6 +310,15 @@ async fn in_redis(app: &App, part: &Part, gid: &Gid) -> Result<Option<OrderView>
     let (Some(code), Some(frame)) = (code, frame) else { return Ok(None) };
     let detail = app.node.redis.details(keys, &[address_of(gid)]).await?.pop().and_then(|(detail, _)| detail);
     let status = status_of(code);
+    let reservation = match part.reserve_ms {
+        Some(for_ms) => Some((for_ms, app.node.redis.reservation_extras(keys, &[address_of(gid)]).await?.pop())),
+        None => None,
+    };
+    let state = State::of_code(code).filter(|_| reservation.is_some());
+    let (for_ms, (extended_ms, confirmed)) = match reservation {
+        Some((for_ms, extras)) => (for_ms, extras.unwrap_or_default()),
+        None => Default::default(),
+    };
     let order = Order::from(frame);
     Ok(Some(OrderView {
         gid: gid.to_string(),
@@ -307,6 +331,15 @@ async fn in_redis(app: &App, part: &Part, gid: &Gid) -> Result<Option<OrderView>
         last_error: detail.and_then(|detail| detail.message).filter(|_| status != Status::Succeed),
         admitted_at: time(Some(gid.entry.ms)),
         finished_at: None,
+        reserved_until: state
+            .filter(|state| state.is_open())
+            .and_then(|_| time(Some(extended_ms.unwrap_or(gid.entry.ms + for_ms)))),
+        confirmed,
+        returned: app.node.redis.returns(keys, &[address_of(gid)]).await?.pop().unwrap_or_default(),
+        end_told: state.and_then(|state| match state {
+            State::Ended(_, telling) => Some(telling == Telling::Done),
+            _ => None,
+        }),
     }))
 }
 
@@ -322,5 +355,9 @@ pub fn view_of_record(record: Record) -> OrderView {
         last_error: record.reason,
         admitted_at: time(Some(record.admitted_ms)),
         finished_at: time(Some(record.finished_ms)),
+        reserved_until: None,
+        confirmed: None,
+        returned: record.returned,
+        end_told: None,
     }
 }

@@ -116,6 +116,10 @@ async fn view(app: &App, open: &Open) -> Answer<SaleView> {
         partitions: stored.spread.partitions,
         order_endpoint: settings.endpoint,
         webhook: settings.webhook.map(|webhook| WebhookView { url: webhook.url }),
+        reserve_for_ms: settings.terms.reserve.map(|reserve| reserve.for_ms),
+        reserve_max_ms: settings.terms.reserve.map(|reserve| reserve.max_ms),
+        limits: settings.terms.limits,
+        returns_free_limits: settings.terms.returns_free_limits,
         backlog: BacklogView {
             undelivered_batches: backlog.undelivered_entries,
             retries: backlog.retries,
@@ -167,6 +171,7 @@ pub async fn update(
 
 async fn grow(app: &App, open: &Open, partitions: u16) -> Answer<()> {
     check_partitions(partitions).map_err(invalid_sale)?;
+    open.sale.settings().terms.fits_partitions(partitions).map_err(invalid_sale)?;
     let now = open.sale.stored.load().spread.partitions;
     let refuse = |rule: String| Err(invalid_sale(Invalid::new("partitions", rule)));
     match app.node.grow(open, partitions, false).await? {

@@ -4,6 +4,7 @@
 use crate::domain::ids::{Buyer, IdempotencyKey, Invalid, SaleName, Sku};
 use crate::domain::order::{Item, Order, Status, check_items};
 use crate::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window, check_partitions};
+use crate::domain::terms::{Limit, RESERVE_MS, Reserve, Terms, check_keys};
 use crate::domain::webhook::Webhook;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -31,6 +32,16 @@ pub struct CreateSale {
     pub order_endpoint: Endpoint,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// Orders are reservations for so long, from their admission on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve_for_ms: Option<u64>,
+    /// How long a reservation may be made by extending it; twice `reserve_for_ms` if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve_max_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub returns_free_limits: bool,
 }
 
 fn one() -> u16 {
@@ -59,6 +70,8 @@ pub struct LoadItem {
 impl CreateSale {
     pub fn into_new_sale(self) -> Result<NewSale, Invalid> {
         check_partitions(self.partitions)?;
+        let terms = self.terms()?;
+        terms.fits_partitions(self.partitions)?;
         let items = self
             .items
             .into_iter()
@@ -74,10 +87,25 @@ impl CreateSale {
                 endpoint: self.order_endpoint,
                 durability: self.durability,
                 webhook: self.webhook,
+                terms,
             },
         };
         new.check()?;
         Ok(new)
+    }
+
+    fn terms(&self) -> Result<Terms, Invalid> {
+        let reserve = match (self.reserve_for_ms, self.reserve_max_ms) {
+            (Some(for_ms), max_ms) => {
+                let max_ms = max_ms.unwrap_or_else(|| for_ms.saturating_mul(2).min(RESERVE_MS.1));
+                Some(Reserve { for_ms, max_ms })
+            }
+            (None, Some(_)) => {
+                return Err(Invalid::new("reserve_max_ms", "needs reserve_for_ms: the sale has no reservations"));
+            }
+            (None, None) => None,
+        };
+        Ok(Terms { reserve, limits: self.limits.clone(), returns_free_limits: self.returns_free_limits })
     }
 }
 
@@ -202,6 +230,14 @@ pub struct SaleView {
     pub partitions: u16,
     pub order_endpoint: Endpoint,
     pub webhook: Option<WebhookView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserve_for_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserve_max_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub returns_free_limits: bool,
     pub backlog: BacklogView,
     pub created_at: Timestamp,
     pub version: u64,
@@ -250,6 +286,9 @@ pub struct PlaceOrder<'a> {
     items: Vec<OrderItem<'a>>,
     #[serde(default)]
     payload: Option<Box<RawValue>>,
+    /// What else this order is counted by, for the limits of the sale.
+    #[serde(default)]
+    limits_by: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -269,7 +308,11 @@ impl PlaceOrder<'_> {
             .map(|item| Ok(Item { sku: Sku::parse(item.sku)?, quantity: item.quantity }))
             .collect::<Result<Vec<_>, Invalid>>()?;
         check_items(&items)?;
-        Ok(Order { key, buyer, items, payload: self.payload, traceparent })
+        let limits_by = self.limits_by.filter(|keys| !keys.is_empty());
+        if let Some(keys) = &limits_by {
+            check_keys(keys)?;
+        }
+        Ok(Order { key, buyer, items, payload: self.payload, traceparent, limits_by: limits_by.map(Box::new) })
     }
 }
 
@@ -289,6 +332,108 @@ pub struct OrderView {
     pub admitted_at: Option<Timestamp>,
     /// Known once the order is in the records.
     pub finished_at: Option<Timestamp>,
+    /// Until when the payment must be in, as long as it is waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved_until: Option<Timestamp>,
+    /// Of an order paid in part: what is paid, and sold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<Vec<Item>>,
+    /// What came back after the sale.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub returned: Vec<Item>,
+    /// Of a reservation that ended: has the order service heard of it?
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_told: Option<bool>,
+}
+
+/// `POST /v1/orders/{gid}/confirm`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirm {
+    /// What is paid, if not all of it.
+    #[serde(default)]
+    items: Option<Vec<NamedItem>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedItem {
+    sku: String,
+    quantity: u32,
+}
+
+impl Confirm {
+    pub fn into_part(self) -> Result<Option<Vec<Item>>, Invalid> {
+        self.items.map(named_items).transpose()
+    }
+}
+
+fn named_items(items: Vec<NamedItem>) -> Result<Vec<Item>, Invalid> {
+    items.into_iter().map(|item| Ok(Item { sku: Sku::parse(item.sku)?, quantity: item.quantity })).collect()
+}
+
+/// `POST /v1/orders/{gid}/extend`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extend {
+    /// From the order's admission on: saying it twice is saying it once.
+    #[serde(default)]
+    reserve_for_ms: Option<u64>,
+}
+
+impl Extend {
+    pub fn for_ms(&self) -> Result<u64, Invalid> {
+        self.reserve_for_ms.ok_or_else(|| Invalid::new("reserve_for_ms", "is missing: how long, from the admission on"))
+    }
+}
+
+/// `POST /v1/orders/{gid}/return`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReturnUnits {
+    #[serde(default)]
+    items: Vec<NamedItem>,
+    #[serde(default)]
+    request_id: String,
+}
+
+impl ReturnUnits {
+    pub fn into_items(self) -> Result<(Vec<Item>, String), Invalid> {
+        let id = &self.request_id;
+        if id.is_empty() || id.len() > 128 || !id.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Invalid::new("request_id", "must be 1 to 128 visible ASCII characters"));
+        }
+        Ok((named_items(self.items)?, self.request_id))
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct ReturnView {
+    pub gid: String,
+    pub request_id: String,
+    /// What came back by this request.
+    pub items: Vec<Item>,
+    /// All that came back of this order by now.
+    pub returned: Vec<Item>,
+    pub replayed: bool,
+}
+
+/// A body with nothing to say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// A reservation as its moves answer it.
+#[derive(Debug, Serialize)]
+pub struct ReservationView {
+    pub gid: String,
+    pub status: Status,
+    /// Its units; of a confirmed one, those that are paid.
+    pub items: Vec<Item>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved_until: Option<Timestamp>,
+    /// It stood so before this request.
+    pub replayed: bool,
 }
 
 /// `GET /v1/sales/{sale}/records`
@@ -311,6 +456,7 @@ mod tests {
             endpoint: Endpoint::at("http://127.0.0.1/orders"),
             durability: Durability::Memory,
             webhook: None,
+            terms: Terms::default(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! The form of an order inside its batch's stream entry (field `v1`): frames, one after the other.
 //!
 //! ```text
-//! frame = length of the rest · flags u8 · buyer · count u8 · count items · [traceparent] · payload (the rest)
+//! frame = length of the rest · flags u8 · buyer · count u8 · count items · [traceparent] · [keys] · payload (the rest)
 //! buyer, traceparent = length u8 · bytes        item = sku (length u8 · bytes) · quantity
-//! flags = 1: there is a traceparent; 2: there is a payload
+//! keys = count u8 · count times: name, value (each length u8 · bytes): what else the order is counted by
+//! flags = 1: there is a traceparent; 2: there is a payload; 4: there are keys
 //! ```
 //! Length and quantity take as many bytes as they need: seven bits in each, the low ones first, and the eighth says
 //! that more follow. The payload is written to Redis once in its life, here. Another form gets another field
@@ -12,9 +13,11 @@
 use crate::domain::ids::{Buyer, Sku};
 use crate::domain::order::{Item, Order};
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 const HAS_TRACEPARENT: u8 = 1;
 const HAS_PAYLOAD: u8 = 2;
+const HAS_KEYS: u8 = 4;
 
 /// An order as its frame keeps it. What is missing (idempotency key, digests) lives in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,19 +26,26 @@ pub struct Frame {
     pub items: Vec<Item>,
     pub payload: Option<String>,
     pub traceparent: Option<String>,
+    pub limits_by: Option<Box<BTreeMap<String, String>>>,
 }
 
 /// Appends the frame of `order` to `out`.
 pub fn encode(order: &Order, out: &mut Vec<u8>) {
     let payload = order.payload.as_ref().map(|payload| payload.get());
-    let flags =
-        if order.traceparent.is_some() { HAS_TRACEPARENT } else { 0 } | if payload.is_some() { HAS_PAYLOAD } else { 0 };
+    let flag = |there: bool, flag: u8| if there { flag } else { 0 };
+    let flags = flag(order.traceparent.is_some(), HAS_TRACEPARENT)
+        | flag(payload.is_some(), HAS_PAYLOAD)
+        | flag(order.limits_by.is_some(), HAS_KEYS);
     let short = |text: &str| 1 + text.len();
     let items: usize = order.items.iter().map(|item| short(item.sku.as_str()) + number_bytes(item.quantity)).sum();
     let length = 2
         + short(order.buyer.as_str())
         + items
         + order.traceparent.as_deref().map_or(0, short)
+        + order
+            .limits_by
+            .as_ref()
+            .map_or(0, |keys| 1 + keys.iter().map(|(name, value)| short(name) + short(value)).sum::<usize>())
         + payload.map_or(0, str::len);
     put_number(out, u32::try_from(length).expect("a body is bounded far below 4 GiB"));
     let start = out.len();
@@ -48,6 +58,13 @@ pub fn encode(order: &Order, out: &mut Vec<u8>) {
     }
     if let Some(traceparent) = &order.traceparent {
         put_short(out, traceparent);
+    }
+    if let Some(keys) = &order.limits_by {
+        out.push(u8::try_from(keys.len()).expect("an order has at most KEYS_MAX keys"));
+        for (name, value) in keys.iter() {
+            put_short(out, name);
+            put_short(out, value);
+        }
     }
     out.extend_from_slice(payload.unwrap_or_default().as_bytes());
     debug_assert_eq!(out.len() - start, length, "the length announced is the length written");
@@ -105,8 +122,19 @@ fn decode(mut bytes: &[u8]) -> Option<Frame> {
         items.push(Item { sku, quantity });
     }
     let traceparent = if flags & HAS_TRACEPARENT != 0 { Some(take_short(&mut bytes)?.to_owned()) } else { None };
+    let limits_by = if flags & HAS_KEYS != 0 { Some(Box::new(take_keys(&mut bytes)?)) } else { None };
     let payload = if flags & HAS_PAYLOAD != 0 { Some(std::str::from_utf8(bytes).ok()?.to_owned()) } else { None };
-    Some(Frame { buyer, items, payload, traceparent })
+    Some(Frame { buyer, items, payload, traceparent, limits_by })
+}
+
+fn take_keys(bytes: &mut &[u8]) -> Option<BTreeMap<String, String>> {
+    let count = take(bytes, 1)?[0];
+    let mut keys = BTreeMap::new();
+    for _ in 0..count {
+        let name = take_short(bytes)?.to_owned();
+        keys.insert(name, take_short(bytes)?.to_owned());
+    }
+    Some(keys)
 }
 
 fn take<'a>(bytes: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
@@ -129,6 +157,7 @@ impl From<Frame> for Order {
             // What Redis keeps went in as checked JSON; anything else would be shown as no payload.
             payload: frame.payload.and_then(|text| RawValue::from_string(text).ok()),
             traceparent: frame.traceparent,
+            limits_by: frame.limits_by,
         }
     }
 }
@@ -148,6 +177,7 @@ mod tests {
                 .collect(),
             payload: payload.map(|text| RawValue::from_string(text.into()).unwrap()),
             traceparent: traceparent.map(Into::into),
+            limits_by: None,
         }
     }
 
@@ -156,8 +186,13 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&order("u1", &[("sku-1", 2)], Some(r#"{"note":"größer"}"#), None), &mut bytes);
         encode(&order("u2", &[("a", 1), ("b", u32::MAX)], None, Some("00-aa-bb-01")), &mut bytes);
+        let keys = BTreeMap::from([("household".to_owned(), "h1".to_owned()), ("card".to_owned(), "ä".to_owned())]);
+        let counted = Order { limits_by: Some(Box::new(keys.clone())), ..order("u3", &[("a", 1)], Some("7"), None) };
+        encode(&counted, &mut bytes);
         let frames = decode_all(&bytes).unwrap();
-        assert_eq!(frames.len(), 2);
+        assert_eq!(frames.len(), 3);
+        assert_eq!(frames[2].limits_by.as_deref(), Some(&keys));
+        assert_eq!(frames[2].payload.as_deref(), Some("7"));
         assert_eq!(frames[0].payload.as_deref(), Some(r#"{"note":"größer"}"#));
         assert_eq!(frames[1].items[1].quantity, u32::MAX);
         assert_eq!(frames[1].traceparent.as_deref(), Some("00-aa-bb-01"));

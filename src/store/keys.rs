@@ -24,6 +24,14 @@ pub struct Keys {
     pub transit: String,
     /// Which of other partitions' transfers have arrived here.
     pub credited: String,
+    /// Orders whose end the order service is to be told of.
+    pub ends: String,
+    pub extended: String,
+    pub parts: String,
+    pub expiry: String,
+    pub limits: String,
+    pub returns: String,
+    pub returned: String,
 }
 
 impl Keys {
@@ -45,6 +53,13 @@ impl Keys {
             refused: key("refused"),
             transit: key("transit"),
             credited: key("credited"),
+            ends: key("ends"),
+            extended: key("extended"),
+            parts: key("parts"),
+            expiry: key("expiry"),
+            limits: key("limits"),
+            returns: key("returns"),
+            returned: key("returned"),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
 
 pub mod changes;
+mod counted;
 pub mod embedded;
 pub mod frame;
 pub mod hooks;
@@ -19,6 +20,8 @@ pub mod orders;
 pub mod place;
 pub mod promise;
 pub mod redis;
+pub mod reservations;
+pub mod returns;
 pub mod sales;
 pub mod scripts;
 pub mod server;

@@ -5,13 +5,15 @@ use super::keys::Keys;
 use super::lane::Lane;
 use super::promise::Wait;
 use super::redis::Redis;
-use super::{Error, scripts};
+use super::{Error, counted, scripts};
 use crate::domain::ids::{EntryId, IdempotencyKey, Sku};
 use crate::domain::order::{Order, Status};
+use crate::domain::reservation::State;
+use crate::domain::terms::{Counted, Terms};
 use redis::Value;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// Most different SKUs in one batch: the script passes four values for each to one HSET, and Lua's stack takes 8000.
@@ -53,6 +55,8 @@ pub enum Decision {
     Closed,
     UnknownSku,
     LimitReached,
+    /// A further limit of the sale, by whatever it counts.
+    FurtherLimitReached,
     SoldOut,
 }
 
@@ -70,6 +74,8 @@ pub struct Prepared {
     pub partitions: u16,
     /// Its buyer's home is elsewhere by now; it came because the ledger was here.
     pub visitor: bool,
+    /// What it is counted by beyond the limit per buyer; nothing in most sales.
+    counted: Vec<Counted>,
 }
 
 /// What an idempotency key is kept as: 96 bits of its SHA-256.
@@ -99,9 +105,25 @@ impl Prepared {
             }
             hash.update([1]);
             hash.update(order.payload.as_ref().map_or("", |payload| payload.get()).as_bytes());
+            for (name, value) in order.limits_by.iter().flat_map(|keys| keys.iter()) {
+                hash.update([2]);
+                hash.update(name.as_bytes());
+                hash.update([0]);
+                hash.update(value.as_bytes());
+            }
             body_digest.copy_from_slice(&hash.finalize()[..8]);
         }
-        Self { order, frame, key_digest, body_digest, partitions: 1, visitor: false }
+        Self { order, frame, key_digest, body_digest, partitions: 1, visitor: false, counted: Vec::new() }
+    }
+
+    /// Has it counted by the further limits of its sale, which were checked when it came in.
+    pub fn counted_by(mut self, terms: &Terms) -> Self {
+        if !terms.limits.is_empty() {
+            let none = BTreeMap::new();
+            let keys = self.order.limits_by.as_deref().unwrap_or(&none);
+            self.counted = terms.counted(self.order.buyer.as_str(), keys, &self.order.items).unwrap_or_default();
+        }
+        self
     }
 
     fn key_digest(&self) -> &[u8] {
@@ -167,17 +189,13 @@ pub type Tried = (Option<Detail>, Option<Duration>);
 pub struct Entry {
     pub id: EntryId,
     pub frames: Vec<Frame>,
-    /// One character an order: `.`, `s` or `f`.
+    /// One character an order: see [`State::code`].
     pub outcome: String,
 }
 
 /// The status that one character of an outcome stands for.
 pub fn status_of(code: u8) -> Status {
-    match code {
-        b's' => Status::Succeed,
-        b'f' => Status::Failed,
-        _ => Status::Submitted,
-    }
+    State::of_code(code).map_or(Status::Submitted, State::status)
 }
 
 /// Details, due times, and the time of Redis in seconds and microseconds.
@@ -204,6 +222,7 @@ impl Redis {
             &keys.buyers,
             &keys.intake,
             &keys.outcome,
+            &keys.limits,
         ]);
         let mut skus: Vec<&str> = Vec::new();
         let mut items = Vec::with_capacity(batch.len() * 7);
@@ -236,6 +255,7 @@ impl Redis {
         for request in batch {
             command.arg(request.order.buyer.as_str());
         }
+        counted::put(&mut command, batch.iter().map(|request| &request.counted[..]));
         let reply = self.run(lane, &command).await?;
         let admitted = read_decisions(&reply, batch.len())
             .ok_or_else(|| Error::Unexpected { what: "order_admit", reply: format!("{reply:?}") })?;
@@ -404,6 +424,20 @@ impl Redis {
         Ok(command.query_async(&mut self.lane()).await?)
     }
 
+    /// Entries between two ids, in the spelling of XRANGE, with their outcomes.
+    pub(super) async fn entries_between(
+        &self,
+        keys: &Keys,
+        from: &str,
+        to: &str,
+        count: usize,
+    ) -> Result<Vec<Entry>, Error> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(&keys.intake).arg(from).arg(to).arg("COUNT").arg(count);
+        let reply: Value = command.query_async(&mut self.slow()).await?;
+        self.with_outcomes(keys, read_entries(&reply)?).await
+    }
+
     async fn with_outcomes(&self, keys: &Keys, entries: Vec<(EntryId, Vec<Frame>)>) -> Result<Vec<Entry>, Error> {
         if entries.is_empty() {
             return Ok(Vec::new());
@@ -510,6 +544,7 @@ fn read_decisions(reply: &Value, requests: usize) -> Option<Admitted> {
             b'C' => Decision::Closed,
             b'U' => Decision::UnknownSku,
             b'L' => Decision::LimitReached,
+            b'F' => Decision::FurtherLimitReached,
             b'S' => Decision::SoldOut,
             _ => return None,
         });

@@ -67,8 +67,10 @@ pub struct Stored {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     pub stock: Stock,
-    /// Units of `sold` whose orders are in the records and no longer in Redis.
+    /// Units that were sold, and whose orders are in the records and no longer in Redis; also those returned since.
     pub archived: u64,
+    /// Units that came back after they were sold.
+    pub returned: u64,
     /// Units that have left one partition and not reached another; always 0 in a single one.
     pub in_transit: u64,
 }
@@ -242,6 +244,7 @@ impl Redis {
                 "reserved" => counters.stock.reserved = units,
                 "sold" => counters.stock.sold = units,
                 "archived" => counters.archived = units,
+                "returned" => counters.returned = units,
                 _ => {}
             }
         }
@@ -299,6 +302,7 @@ impl Redis {
             &keys.requests,
             &keys.buyers,
             &keys.changes,
+            &keys.limits,
         ]);
         command.arg(keep_ms);
         Ok(word(self.run(&mut self.lane(), &command).await?, "ledger_forget")? == "FORGOTTEN")

@@ -30,10 +30,13 @@ mod registry {
     scripts!(
         entry_drained,
         entry_renew,
+        expiry_claim,
         kv_save,
         ledger_forget,
         order_admit,
         order_finish,
+        order_move,
+        order_return,
         order_retry,
         sale_create,
         sale_grow,

@@ -18,6 +18,7 @@ mod readme;
 mod records;
 mod redis_faults;
 mod registry;
+mod reservations;
 mod scale;
 mod sdk;
 mod stock;

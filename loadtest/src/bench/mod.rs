@@ -8,6 +8,7 @@ mod lab;
 mod load;
 mod open_loop;
 mod refusals;
+mod reservations;
 mod steady;
 mod summary;
 mod transactions;
@@ -183,6 +184,7 @@ impl Bench {
                 Part::StartToReady => figures.push(steady::start_to_ready(self).await?),
                 Part::ResidentMemory => figures.push(steady::resident_memory(self).await?),
                 Part::Flatness => figures.extend(steady::flatness(self).await?),
+                Part::Reservations => figures.extend(reservations::open_and_released(self).await?),
                 Part::TransRate(kind) => figures.push(transactions::rate(self, kind).await?),
                 Part::TransRedis(kind) => figures.extend(transactions::redis(self, kind).await?),
                 Part::TransBytes => figures.push(transactions::bytes(self).await?),
@@ -217,6 +219,7 @@ enum Part {
     StartToReady,
     ResidentMemory,
     Flatness,
+    Reservations,
     TransRate(Kind),
     TransRedis(Kind),
     TransBytes,
@@ -224,7 +227,7 @@ enum Part {
 }
 
 /// In this order: the sustained run takes its pace from the delivered bulk rate.
-const PARTS: [Part; 24] = [
+const PARTS: [Part; 25] = [
     Part::Admitted(Class::Memory),
     Part::Admitted(Class::Fsync),
     Part::Delivered(Class::Memory, Mode::Single),
@@ -242,6 +245,7 @@ const PARTS: [Part; 24] = [
     Part::StartToReady,
     Part::ResidentMemory,
     Part::Flatness,
+    Part::Reservations,
     Part::TransRate(Kind::EmptySaga),
     Part::TransRate(Kind::Message),
     Part::TransRate(Kind::Saga),
@@ -268,6 +272,7 @@ impl Part {
             Part::StartToReady => "start_to_ready".into(),
             Part::ResidentMemory => "resident_memory_50000_in_flight".into(),
             Part::Flatness => "flatness".into(),
+            Part::Reservations => "reservations".into(),
             Part::TransRate(kind) => format!("transactions_{}", kind.name()),
             Part::TransRedis(kind) => format!("transactions_redis_{}", kind.name()),
             Part::TransBytes => "transactions_redis_bytes".into(),

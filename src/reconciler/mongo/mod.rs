@@ -7,8 +7,10 @@
 //! There is nothing to create or migrate: the collection comes with its first document, and the index on `_id` with
 //! the collection. A sale's gids share the prefix `<sale>.`, so pages and sums are ranges of that index.
 //!
-//! Finished global transactions are in a collection of their own: see [`transactions`].
+//! Finished global transactions are in a collection of their own: see [`transactions`]; so is what came back after the
+//! sale: see [`returns`].
 
+mod returns;
 mod transactions;
 
 use super::address;
@@ -46,6 +48,7 @@ const REFUSALS: [i32; 3] = [DUPLICATE_KEY, 121, 10334];
 pub struct Mongo {
     orders: Collection<Document>,
     transactions: Collection<transactions::Document>,
+    returns: Collection<returns::Document>,
 }
 
 /// A record as MongoDB keeps it.
@@ -93,7 +96,8 @@ impl Mongo {
         within(ANSWER_WAIT_MAX, async { database.run_command(doc! { "ping": 1 }).await }).await?;
         let transactions = database.collection(transactions::COLLECTION);
         within(ANSWER_WAIT_MAX, transactions::create_indexes(&transactions)).await?;
-        Ok(Self { orders: database.collection(COLLECTION), transactions })
+        let returns = database.collection(returns::COLLECTION);
+        Ok(Self { orders: database.collection(COLLECTION), transactions, returns })
     }
 
     /// Writes all `records` durably; those already there stay as they are.
@@ -257,6 +261,7 @@ impl TryFrom<Document> for Record {
             attempts: u32::try_from(document.attempts).map_err(|_| malformed("attempts is out of range".into()))?,
             admitted_ms: ms(document.admitted_at)?,
             finished_ms: ms(document.finished_at)?,
+            returned: Vec::new(),
         })
     }
 }

@@ -27,6 +27,7 @@
 
 mod mysql;
 mod postgres;
+mod returns;
 pub(super) mod row;
 mod sqlite;
 mod transactions;

@@ -1,5 +1,6 @@
 //! Records in MySQL or MariaDB.
 
+use super::returns::MYSQL_RETURNS;
 use super::row::{self, Row, Stored};
 use super::transactions::MYSQL_TABLE;
 use super::{ANSWER_WAIT_MAX, Migrations, PART_BYTES_MAX, address, connection, insert, pool_options, within};
@@ -36,7 +37,7 @@ macro_rules! select {
     };
 }
 
-const MIGRATIONS: Migrations = &[ORDERS, MYSQL_TABLE];
+const MIGRATIONS: Migrations = &[ORDERS, MYSQL_TABLE, MYSQL_RETURNS];
 const ORDERS: &[&str] = &["CREATE TABLE IF NOT EXISTS rushline_orders (
         gid VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
         sale VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,

@@ -2,6 +2,7 @@
 //!
 //! A part of a write is one statement over arrays: one plan, one round trip and one commit, whatever its length.
 
+use super::returns::POSTGRES_RETURNS;
 use super::row::{Row, Stored};
 use super::transactions::POSTGRES_TABLE;
 use super::{ANSWER_WAIT_MAX, Migrations, address, connection, pool_options, within};
@@ -35,7 +36,7 @@ macro_rules! select {
     };
 }
 
-const MIGRATIONS: Migrations = &[ORDERS, POSTGRES_TABLE];
+const MIGRATIONS: Migrations = &[ORDERS, POSTGRES_TABLE, POSTGRES_RETURNS];
 const ORDERS: &[&str] = &["CREATE TABLE rushline_orders (
         gid TEXT COLLATE \"C\" NOT NULL PRIMARY KEY,
         sale TEXT NOT NULL,

@@ -97,21 +97,28 @@ struct StoredItem {
 pub(super) fn record(stored: Stored) -> Result<Record, Error> {
     let (gid, buyer, items, payload, status, reason, attempts, admitted_ms, finished_ms) = stored;
     let malformed = |problem: String| Error::Malformed { gid: gid.clone(), problem };
-    let items = serde_json::from_str::<Vec<StoredItem>>(&items).map_err(|e| malformed(format!("items: {e}")))?;
-    let items: Result<_, _> =
-        items.into_iter().map(|item| Ok(Item { sku: Sku::parse(item.sku)?, quantity: item.quantity })).collect();
+    let items = self::items(&items).map_err(malformed)?;
     let count = |column: &str, n: i64| u64::try_from(n).map_err(|_| malformed(format!("{column} is {n}")));
     Ok(Record {
         gid: gid.parse::<Gid>().map_err(|e| malformed(e.to_string()))?,
         buyer: Buyer::parse(buyer).map_err(|e| malformed(e.to_string()))?,
-        items: items.map_err(|e: crate::domain::ids::Invalid| malformed(e.to_string()))?,
+        items,
         payload,
         status: Status::parse(&status).ok_or_else(|| malformed(format!("status is {status}")))?,
         reason,
         attempts: u32::try_from(attempts).map_err(|_| malformed(format!("attempts is {attempts}")))?,
         admitted_ms: count("admitted_ms", admitted_ms)?,
         finished_ms: count("finished_ms", finished_ms)?,
+        returned: Vec::new(),
     })
+}
+
+/// Items as the column `items` has them, or what is wrong with them.
+pub(super) fn items(json: &str) -> Result<Vec<Item>, String> {
+    let items = serde_json::from_str::<Vec<StoredItem>>(json).map_err(|e| format!("items: {e}"))?;
+    let items: Result<_, crate::domain::ids::Invalid> =
+        items.into_iter().map(|item| Ok(Item { sku: Sku::parse(item.sku)?, quantity: item.quantity })).collect();
+    items.map_err(|e| e.to_string())
 }
 
 /// The gids of a sale lie between these two, in byte order: `/` follows `.`, and neither is a gid itself.
@@ -134,6 +141,7 @@ mod tests {
             attempts: 1,
             admitted_ms: 1,
             finished_ms: 2,
+            returned: Vec::new(),
         }
     }
 

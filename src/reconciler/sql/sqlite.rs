@@ -3,6 +3,7 @@
 //! One connection writes: SQLite has one writer at a time anyway, and one connection keeps its prepared statements.
 //! Readers have their own and, thanks to the write-ahead log, neither wait for the writer nor make it wait.
 
+use super::returns::SQLITE_RETURNS;
 use super::row::{self, Row, Stored};
 use super::transactions::SQLITE_TABLE;
 use super::{CONNECT_WAIT_MAX, Migrations, address, insert, pool_options};
@@ -44,7 +45,7 @@ static ALIKE: LazyLock<String> = LazyLock::new(|| {
 });
 const SELECT: &str = "SELECT gid, buyer, items, payload, status, reason, attempts, admitted_ms, finished_ms FROM rushline_orders_stored ";
 
-const MIGRATIONS: Migrations = &[ORDERS, SQLITE_TABLE];
+const MIGRATIONS: Migrations = &[ORDERS, SQLITE_TABLE, SQLITE_RETURNS];
 /// The times as text are in a view and not in computed columns: those are computed at every insert, kept or not.
 const ORDERS: &[&str] = &[
     "CREATE TABLE rushline_orders_stored (

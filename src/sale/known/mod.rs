@@ -129,7 +129,12 @@ impl Known {
         let refused = |decision: &Decision| {
             matches!(
                 decision,
-                Decision::SoldOut | Decision::LimitReached | Decision::NotOpen | Decision::Paused | Decision::Closed
+                Decision::SoldOut
+                    | Decision::LimitReached
+                    | Decision::FurtherLimitReached
+                    | Decision::NotOpen
+                    | Decision::Paused
+                    | Decision::Closed
             )
         };
         if !self.any.load(Ordering::Acquire) && !decisions.iter().any(refused) {
@@ -150,7 +155,7 @@ impl Known {
                     notes.shut = false;
                     notes.note_sold_out(&order.items, asked);
                 }
-                Decision::LimitReached => {
+                Decision::LimitReached | Decision::FurtherLimitReached => {
                     notes.shut = false;
                     notes.note_over_limit(self.shape(order), asked);
                 }
@@ -168,10 +173,10 @@ impl Known {
         }
     }
 
-    /// All of an order that its buyer's limits can depend on.
+    /// All of an order that limits can depend on.
     fn shape(&self, order: &Order) -> u64 {
         let items: Vec<(&str, u32)> = order.items.iter().map(|item| (item.sku.as_str(), item.quantity)).collect();
-        self.hasher.hash_one((order.buyer.as_str(), items))
+        self.hasher.hash_one((order.buyer.as_str(), items, &order.limits_by))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Notes> {

@@ -205,9 +205,9 @@ impl From<&Global> for Progresses {
 /// A flash-sale order as what it is: a message with one branch, the order endpoint.
 pub fn order(order: OrderView, endpoint: String) -> Query {
     let status = match order.status {
-        Status::Submitted => GlobalStatus::Submitted,
+        Status::Submitted | Status::Reserved => GlobalStatus::Submitted,
         Status::Succeed => GlobalStatus::Succeed,
-        Status::Failed => GlobalStatus::Failed,
+        Status::Failed | Status::Cancelled | Status::Expired => GlobalStatus::Failed,
     };
     let create_time = order.admitted_at.unwrap_or(Timestamp::UNIX_EPOCH);
     let (finish_time, rollback_time) = match status {

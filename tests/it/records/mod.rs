@@ -268,6 +268,7 @@ fn record(sale_name: &str, partition: u16, ms: u64, seq: u64, index: u16) -> Rec
         attempts: 1,
         admitted_ms: ms.min(1_763_800_999_999),
         finished_ms: ms.min(1_763_800_999_999) + 17,
+        returned: Vec::new(),
     }
 }
 

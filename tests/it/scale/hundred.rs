@@ -88,6 +88,7 @@ async fn sell_out(url: String, units: u64) -> Vec<Told> {
         endpoint: Endpoint { max_concurrency: 1, mode: CallMode::Bulk, ..Endpoint::at("http://127.0.0.1:1/orders") },
         durability: Durability::Memory,
         webhook: None,
+        terms: Default::default(),
     };
     let new = NewSale { sale: name.clone(), items: vec![(Sku::parse("a").unwrap(), units)], settings };
     nodes[0].redis.create_sale(&new, "{}").await.unwrap();
@@ -106,6 +107,7 @@ async fn sell_out(url: String, units: u64) -> Vec<Told> {
                     payload: None,
                     key: None,
                     traceparent: None,
+                    limits_by: None,
                 };
                 let sent = Instant::now();
                 let (part, asked) = node.ask(&open, order, false).await.unwrap();

@@ -37,6 +37,7 @@ impl Books {
             endpoint: Endpoint::at("http://127.0.0.1/orders"),
             durability: Durability::Memory,
             webhook: None,
+            terms: Default::default(),
         };
         let new = NewSale { sale: name.clone(), items: vec![(sku.clone(), UNITS)], settings };
         redis.create_sale(&new, "{}").await.unwrap();

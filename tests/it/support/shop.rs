@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 use tokio::net::TcpListener;
@@ -45,6 +45,8 @@ pub struct Asked<'a> {
     pub attempt: usize,
     /// The order as it was sent.
     pub order: &'a Value,
+    /// What the call is about: action, or try, confirm and cancel of a reservation.
+    pub op: &'a str,
 }
 
 /// One order in one call.
@@ -70,6 +72,8 @@ pub struct Made {
     pub buyer: String,
     /// SKU and units.
     pub items: Vec<(String, u64)>,
+    /// Of a reservation: it is confirmed.
+    pub paid: bool,
 }
 
 type Behaviour = Box<dyn Fn(&Asked<'_>) -> Answer + Send>;
@@ -80,6 +84,7 @@ struct State {
     calls: Vec<Call>,
     attempts: HashMap<String, usize>,
     orders: BTreeMap<String, Made>,
+    given_up: BTreeSet<String>,
     /// Calls under way now, and the most there ever were at a time.
     open: usize,
     open_max: usize,
@@ -105,6 +110,7 @@ impl Shop {
             calls: Vec::new(),
             attempts: HashMap::new(),
             orders: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             open: 0,
             open_max: 0,
         };
@@ -295,7 +301,8 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
                 let gid = order["gid"].as_str().expect("an order has a gid").to_owned();
                 let attempt = state.attempts.entry(gid.clone()).or_default();
                 *attempt += 1;
-                let asked = Asked { gid: &gid, attempt: *attempt, order: &order };
+                let op = query.get("op").map_or("", String::as_str);
+                let asked = Asked { gid: &gid, attempt: *attempt, order: &order, op };
                 let outcome = match state.script.pop_front() {
                     Some(answer) => answer,
                     None => (state.behaviour)(&asked),
@@ -314,12 +321,13 @@ async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> Result<Respons
             })
             .collect()
     };
-    carry_out(&inner, answers, bulk, released).await
+    carry_out(&inner, answers, query.get("op").map_or("", String::as_str), bulk, released).await
 }
 
 async fn carry_out(
     inner: &Inner,
     answers: Vec<(Value, Answer)>,
+    op: &str,
     bulk: bool,
     mut released: watch::Receiver<u64>,
 ) -> Result<Response<Full<Bytes>>, Cut> {
@@ -333,7 +341,7 @@ async fn carry_out(
     }
     for (order, answer) in &answers {
         if matches!(answer, Answer::Created | Answer::Hang | Answer::HangAfter | Answer::CutAfter) {
-            make(inner, order);
+            make(inner, order, op);
         }
     }
     if any(&Answer::CutAfter) {
@@ -372,7 +380,7 @@ async fn carry_out(
 }
 
 /// Makes the order, if its gid has none: the unique key of a real order table.
-fn make(inner: &Inner, order: &Value) {
+fn make(inner: &Inner, order: &Value, op: &str) {
     let text = |name: &str| order[name].as_str().unwrap_or_default().to_owned();
     let items = order["items"].as_array().expect("an order has items").iter();
     let made = Made {
@@ -382,8 +390,23 @@ fn make(inner: &Inner, order: &Value) {
         items: items
             .map(|item| (item["sku"].as_str().unwrap().to_owned(), item["quantity"].as_u64().unwrap()))
             .collect(),
+        paid: op == "confirm",
     };
-    inner.state.lock().unwrap().orders.entry(made.gid.clone()).or_insert(made);
+    let mut state = inner.state.lock().unwrap();
+    match op {
+        "cancel" => {
+            state.orders.remove(&made.gid);
+            state.given_up.insert(made.gid);
+        }
+        "confirm" => {
+            assert!(state.orders.contains_key(&made.gid), "{} is confirmed before it is made", made.gid);
+            state.orders.insert(made.gid.clone(), made);
+        }
+        _ => {
+            assert!(!state.given_up.contains(&made.gid), "{} is made after it was cancelled", made.gid);
+            state.orders.entry(made.gid.clone()).or_insert(made);
+        }
+    }
 }
 
 fn count(inner: &Inner, query: &HashMap<String, String>) -> Response<Full<Bytes>> {

@@ -7,6 +7,7 @@ use rushline::domain::ids::{Buyer, EntryId, IdempotencyKey, SaleName, Sku};
 use rushline::domain::order::{Item, Order};
 use rushline::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window};
 use rushline::domain::stock::{self, Ledger, Request, Restock, Selling, Stock};
+use rushline::domain::terms::Terms;
 use rushline::store::keys::Keys;
 use rushline::store::orders::{Address, Decision, Detail, Finish, Prepared, Sums};
 use rushline::store::promise::Wait;
@@ -89,6 +90,7 @@ impl Twin {
             endpoint: Endpoint::at("http://127.0.0.1:9/orders"),
             durability: Durability::Memory,
             webhook: None,
+            terms: Terms::default(),
         };
         let name = SaleName::parse(name).unwrap();
         let items = units.iter().map(|(sku, units)| (Sku::parse(*sku).unwrap(), *units)).collect();
@@ -488,6 +490,7 @@ fn order(ask: &Ask) -> Order {
             .collect(),
         payload: Some(RawValue::from_string(ask.payload.to_string()).unwrap()),
         traceparent: None,
+        limits_by: None,
     }
 }
 
