@@ -7,7 +7,8 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use futures_util::future::join_all;
 use rushline::config::Config;
 use rushline::domain::ids::{IdempotencyKey, SaleName};
-use rushline::sale::node::{Node, Open};
+use rushline::sale::node::Node;
+use rushline::sale::open::Open;
 use rushline::serve;
 use rushline::server::wire::{CreateSale, PlaceOrder};
 use rushline::store::embedded::Embedded;
@@ -46,7 +47,7 @@ async fn endpoint() -> SocketAddr {
     address
 }
 
-async fn open(redis: Arc<Redis>) -> Arc<Open> {
+async fn open(redis: Arc<Redis>) -> (Arc<Node>, Arc<Open>) {
     let body = serde_json::json!({ "sale": "bench", "items": [{ "sku": "sku-1", "units": 1_000_000_000_000_u64 }],
         "durability": "memory", "order_endpoint": { "url": format!("http://{}/", endpoint().await) } });
     let new = serde_json::from_value::<CreateSale>(body).unwrap().into_new_sale().unwrap();
@@ -54,18 +55,18 @@ async fn open(redis: Arc<Redis>) -> Arc<Open> {
     let mut config = Config::default();
     config.delivery.backlog_max = 100_000_000; // what is asked here is decided, however far delivery is behind
     let node = Node::new(redis, "bench", serve::limits(&config));
-    node.open(&SaleName::parse("bench").unwrap()).await.unwrap().expect("the sale was just made")
+    let open = node.open(&SaleName::parse("bench").unwrap()).await.unwrap().expect("the sale was just made");
+    (node, open)
 }
 
-async fn call(open: Arc<Open>) {
+async fn call(node: Arc<Node>, open: Arc<Open>) {
     for _ in 0..EACH {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let body = format!(r#"{{"buyer":"u{number}","items":[{{"sku":"sku-1","quantity":1}}],"payload":{{"a":1}}}}"#);
         let order: PlaceOrder<'_> = serde_json::from_str(&body).unwrap();
         let key = IdempotencyKey::parse(format!("key-{number}")).unwrap();
         let order = order.into_order(Some(key), None).unwrap();
-        let home = open.home(&order.buyer);
-        let asked = home.admission.ask(order, false).await.unwrap();
+        let (_, asked) = node.ask(&open, order, false).await.unwrap();
         assert!(matches!(asked.answer, rushline::sale::admission::Answer::Admitted { replayed: false, .. }));
     }
 }
@@ -85,7 +86,7 @@ fn main() {
     config.redis.prefix = "bench:".into();
     let settings = serve::redis_settings(&config, private.url.clone());
     let redis = runtime.block_on(Redis::connect(settings)).expect("a private Redis was just started");
-    let open = runtime.block_on(open(redis.clone()));
+    let (node, open) = runtime.block_on(open(redis.clone()));
     let mut criterion = Criterion::default().configure_from_args().sample_size(10);
     let mut group = criterion.benchmark_group("admission");
     for callers in CALLERS {
@@ -93,7 +94,7 @@ fn main() {
         group.throughput(Throughput::Elements((callers * EACH) as u64));
         group.bench_with_input(BenchmarkId::new("callers", callers), &callers, |bencher, &callers| {
             bencher.to_async(&runtime).iter(|| async {
-                let tasks = (0..callers).map(|_| tokio::spawn(call(open.clone())));
+                let tasks = (0..callers).map(|_| tokio::spawn(call(node.clone(), open.clone())));
                 join_all(tasks).await.into_iter().for_each(|ended| ended.expect("no caller panics"));
             });
         });

@@ -47,6 +47,7 @@ fn orders() -> Vec<Record> {
         attempts: 1,
         admitted_ms: NOW_MS,
         finished_ms: NOW_MS + 7,
+        returned: Vec::new(),
     };
     numbers().map(one).collect()
 }

@@ -7,7 +7,7 @@ Why      payment, expiry and the order service race for one order on any node, a
          that one order that has just been paid does not hold up the expiry of a thousand. Which character may follow
          which is in src/domain/reservation.rs.
          allow-oom: ending orders is what frees memory.
-KEYS[1]  stock hash: <sku>:available, :reserved, :sold (units)
+KEYS[1]  stock hash: <sku>:available, :reserved, :sold (units), :grown (how often units came back or came in)
 KEYS[2]  buyers hash: buyer -> units held or bought
 KEYS[3]  intake stream
 KEYS[4]  outcome hash: entry id -> one character an order
@@ -125,13 +125,18 @@ end
 -- All counters are read and computed before anything is written: one that is none must fail here.
 local stock_new, suffixes = {}, { ':available', ':reserved', ':sold' }
 for sku, sum in pairs(units) do
-  local counters = redis.call('HMGET', KEYS[1], sku .. ':available', sku .. ':reserved', sku .. ':sold')
+  local counters = redis.call('HMGET', KEYS[1], sku .. ':available', sku .. ':reserved', sku .. ':sold', sku .. ':grown')
   for counter = 1, 3 do
     if not is_count(counters[counter]) then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. sku) end
     local units_new = counters[counter] + sum[counter]
     if units_new < 0 then return redis.error_reply('NEGATIVE ' .. KEYS[1] .. ' ' .. sku) end
     stock_new[#stock_new + 1] = sku .. suffixes[counter]
     stock_new[#stock_new + 1] = string.format('%.0f', units_new)
+  end
+  if sum[1] > 0 then  -- who looks for units all over the sale must see that some came back
+    if counters[4] and not is_count(counters[4]) then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. sku) end
+    stock_new[#stock_new + 1] = sku .. ':grown'
+    stock_new[#stock_new + 1] = string.format('%.0f', (counters[4] or 0) + 1)
   end
 end
 -- One who holds nothing any more is not kept; nor is a loss made of a ledger that is forgotten.

@@ -5,7 +5,7 @@ Why      the count of what came back and the stock change in one step, and never
          hears nothing asks again, and must hear the first answer. It works for an order that has long left for the
          records too: what was sold of it never changes, so the caller brings it along.
          allow-oom: it takes on nothing that was not there before.
-KEYS[1]  stock hash: <sku>:available, :sold, :returned (units)
+KEYS[1]  stock hash: <sku>:available, :sold, :returned (units), :grown (how often units came back or came in)
 KEYS[2]  returns hash: <entry id>.<index> -> 'sku units sku units …' all that came back of this order;
          <entry id>.<index>/<request id> -> what that request asked for. It stays as long as the sale
 KEYS[3]  returned stream: <entry id>.<index>, orders whose record must be told
@@ -43,8 +43,9 @@ for i = 5, 4 + 3 * skus, 3 do
   if not (is_count(counters[1]) and is_count(counters[2])) then
     return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. sku)
   end
-  local returned = redis.call('HGET', KEYS[1], sku .. ':returned')
-  if returned and not is_count(returned) then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. sku) end
+  for _, counter in ipairs(redis.call('HMGET', KEYS[1], sku .. ':returned', sku .. ':grown')) do
+    if counter and not is_count(counter) then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. sku) end
+  end
 end
 redis.call('XLEN', KEYS[3])
 local held = {}
@@ -62,6 +63,7 @@ for i = 5, 4 + 3 * skus, 3 do
     redis.call('HINCRBY', KEYS[1], ARGV[i] .. ':available', ARGV[i + 2])
     redis.call('HINCRBY', KEYS[1], ARGV[i] .. ':sold', '-' .. ARGV[i + 2])
     redis.call('HINCRBY', KEYS[1], ARGV[i] .. ':returned', ARGV[i + 2])
+    redis.call('HINCRBY', KEYS[1], ARGV[i] .. ':grown', 1)
   end
 end
 for i = 5 + 3 * skus, limits_at + 2 * limits - 1, 2 do

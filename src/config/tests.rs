@@ -92,7 +92,7 @@ fn an_unknown_key_names_its_line_and_what_was_meant() {
     assert_eq!(hint_of("redis:\n  listen: 1\n"), "did you mean `http.listen`?");
     assert_eq!(hint_of("ledger:\n  colour: red\n"), "`ledger` has: keep_s");
     assert_eq!(hint_of("kafka: 1\n"), "rushline config show   lists every setting");
-    assert!(hint_of("redis: 7\n").starts_with("put its settings below it, indented: url, program"));
+    assert!(hint_of("redis: 7\n").starts_with("put its settings below it, indented: url, ca_file"));
 }
 
 #[test]

@@ -119,6 +119,19 @@ fn every_script_is_registered() {
     assert_eq!(registered, there, "store/scripts.rs, barrier/redis.rs and lua/");
 }
 
+/// Nobody is refused while a partition has a unit: the proof of that looks at how often `available` grew, so a script that
+/// raises it must say so.
+#[test]
+fn whoever_raises_what_is_available_counts_it() {
+    for script in scripts::all() {
+        let (_, body) = parts(script.source);
+        let only_takes = ["order_admit", "stock_debit", "sale_create"].contains(&script.name);
+        if body.contains(":available'") && !only_takes {
+            assert!(body.contains(":grown'"), "{} changes what is available and does not count growth", script.name);
+        }
+    }
+}
+
 /// Ending orders frees memory, so it must go on when memory is short (law L8); taking them on must not.
 #[test]
 fn only_what_takes_on_nothing_new_runs_without_memory() {

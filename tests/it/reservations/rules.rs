@@ -201,12 +201,9 @@ impl Lives {
         for life in &self.orders {
             outcomes.entry(life.address.entry.to_string()).or_default().push(char::from(life.state.code()));
         }
-        let (held, written, pending, deadlines): (
-            BTreeMap<String, u64>,
-            BTreeMap<String, String>,
-            Vec<(String, String, u64, u64)>,
-            Vec<(String, u64)>,
-        ) = redis::pipe()
+        type Kept =
+            (BTreeMap<String, u64>, BTreeMap<String, String>, Vec<(String, String, u64, u64)>, Vec<(String, u64)>);
+        let (held, written, pending, deadlines): Kept = redis::pipe()
             .hgetall(&self.keys.buyers)
             .hgetall(&self.keys.outcome)
             .cmd("XPENDING")
