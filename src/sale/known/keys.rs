@@ -16,9 +16,9 @@ const KEYS_MAX: usize = 1_024;
 /// From so many on at a time it is a flood, and worth waiting for more.
 const FLOOD: usize = 16;
 /// A look-up does not wait for more than this.
-const ENOUGH: usize = 512;
+const ENOUGH: usize = 192;
 /// How often a look-up in a flood waits a millisecond for more.
-const WAITS_MAX: usize = 6;
+const WAITS_MAX: usize = 3;
 const WAIT: Duration = Duration::from_millis(1);
 
 struct Question {
