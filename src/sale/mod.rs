@@ -27,6 +27,7 @@ mod route;
 pub mod sums;
 pub mod sweep;
 pub mod telling;
+pub mod turns;
 pub mod waiters;
 pub mod watch;
 

@@ -89,7 +89,8 @@ impl Node {
         let delivery = Delivery::new(sale.clone());
         let parts = ArcSwap::from_pointee(vec![Arc::new(self.open_part(&sale, 0, &delivery))]);
         let (gather, wants) = Gather::new();
-        let open = Arc::new(Open { sale, delivery, parts, growing: Default::default(), gather });
+        let open =
+            Arc::new(Open { sale, delivery, parts, growing: Default::default(), gather, turns: Default::default() });
         self.follow_spread(&open, &stored).await?;
         if let Some(node) = self.me.upgrade() {
             tokio::spawn(wants.run(node, open.clone()));

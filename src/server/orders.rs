@@ -84,12 +84,16 @@ pub async fn decide(app: &App, open: &Open, order: Order, wait: Duration) -> Res
 }
 
 async fn try_decide(app: &App, open: &Open, order: Order, wait: Duration) -> Result<Response<Full<Bytes>>, Problem> {
-    if let Some(refusal) = open.known_refusal(&order).await {
+    let turn = open.turns.take(order.key.as_ref());
+    if turn.first
+        && let Some(refusal) = open.known_refusal(&order).await
+    {
         return Ok(refused(open, refusal));
     }
     // Written before the order goes its way: cheaper than keeping a copy of its items.
     let items = serde_json::to_string(&order.items).expect("items are plain data");
     let (part, asked) = app.node.ask(open, order, !wait.is_zero()).await?;
+    drop(turn); // before its order is waited for
     match asked.answer {
         Answer::Refused(refusal) => Ok(refused(open, refusal)),
         Answer::Admitted { address, replayed } => {
