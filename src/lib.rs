@@ -6,7 +6,7 @@
 //! - [`store`]: Redis. Keys, scripts (`lua/`), replies.
 //! - [`sale`]: the path of an order through a node: admission, delivery, finishing, taking over.
 //! - [`driver`]: global transactions: claims those that are due and moves them on; [`branch`] calls their branches.
-//! - [`dial`]: how services of the shop are connected to.
+//! - [`dial`], [`http1`]: how services of the shop are connected to and called.
 //! - [`registry`]: etcd, where services find this server and it finds theirs.
 //! - [`reconciler`]: drains finished orders to the records, and audits.
 //! - [`server`]: the doors, HTTP and gRPC; they only translate. [`proto`]: the messages of gRPC.
@@ -42,6 +42,8 @@ pub mod domain;
 pub mod driver;
 #[cfg(feature = "server")]
 pub mod fault;
+#[cfg(feature = "server")]
+pub mod http1;
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod proto;
 #[cfg(any(feature = "server", feature = "client"))]

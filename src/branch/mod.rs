@@ -4,7 +4,6 @@
 //! connections of the first two, each a [`connection`], and bounds the calls to each host, as `grpc` does for its own. [`resolve`] says where a
 //! gRPC branch is. What could never be called [`check`] refuses where it comes in.
 
-mod connection;
 pub mod grpc;
 pub mod hosts;
 pub mod http;

@@ -21,7 +21,6 @@ pub mod keeper;
 pub mod known;
 pub mod node;
 pub mod open;
-mod plain;
 pub mod reservations;
 mod route;
 pub mod sums;

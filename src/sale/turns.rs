@@ -1,46 +1,61 @@
-//! Requests with one idempotency key are answered in their order: while one is on its way to the script, a repeat of it
-//! must not be refused from memory, or its buyer hears "sold out" and the first one wins after that.
+//! Requests with one idempotency key are decided in the order in which they came: a repeat waits until the one before it
+//! has its answer. Without that the repeat may be decided first, and its buyer hears "sold out"; then a unit comes back
+//! and the first one, whose answer nobody waits for any more, wins it.
 
 use crate::domain::ids::IdempotencyKey;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{Mutex as Line, OwnedMutexGuard};
 
-/// The keys of the requests that this node has in hand for a sale, and how many have each.
+/// Most requests with one key that are in hand at once. An impatient buyer has two or three.
+const IN_HAND_MAX: usize = 32;
+
+/// The keys of the requests that this node has in hand for a sale.
 #[derive(Default)]
-pub struct Turns(Mutex<HashMap<String, u32>>);
+pub struct Turns(Mutex<HashMap<String, Arc<Line<()>>>>);
 
-/// A request in hand, until it is dropped.
+/// It is this request's turn until this is dropped.
 pub struct Turn<'a> {
     turns: &'a Turns,
     key: Option<String>,
-    /// No other request with this key was in hand when it came.
-    pub first: bool,
+    guard: Option<OwnedMutexGuard<()>>,
 }
 
+/// There are [`IN_HAND_MAX`] already.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooMany;
+
 impl Turns {
-    pub fn take(&self, key: Option<&IdempotencyKey>) -> Turn<'_> {
-        let Some(key) = key else { return Turn { turns: self, key: None, first: true } };
+    /// Waits for those with the same key that came before; not at all without a key.
+    pub async fn take(&self, key: Option<&IdempotencyKey>) -> Result<Turn<'_>, TooMany> {
+        let Some(key) = key else { return Ok(Turn { turns: self, key: None, guard: None }) };
         let key = key.as_str().to_owned();
-        let mut in_hand = self.lock();
-        let count = in_hand.entry(key.clone()).or_insert(0);
-        *count += 1;
-        Turn { turns: self, key: Some(key), first: *count == 1 }
+        let line = {
+            let mut lines = self.lock();
+            let line = lines.entry(key.clone()).or_default();
+            if Arc::strong_count(line) > IN_HAND_MAX {
+                return Err(TooMany);
+            }
+            line.clone()
+        };
+        // From here on a caller that goes away is struck off.
+        let mut turn = Turn { turns: self, key: Some(key), guard: None };
+        turn.guard = Some(line.lock_owned().await);
+        Ok(turn)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Line<()>>>> {
         self.0.lock().expect("nobody panics while holding this lock")
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        self.guard = None;
         let Some(key) = &self.key else { return };
-        let mut in_hand = self.turns.lock();
-        if let Some(count) = in_hand.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                in_hand.remove(key);
-            }
+        let mut lines = self.turns.lock();
+        if lines.get(key).is_some_and(|line| Arc::strong_count(line) == 1) {
+            lines.remove(key);
         }
     }
 }
@@ -48,17 +63,31 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
 
-    #[test]
-    fn a_repeat_is_not_first_until_the_others_are_answered() {
+    #[tokio::test]
+    async fn a_repeat_waits_for_those_before_it() {
         let (turns, key) = (Turns::default(), IdempotencyKey::parse("k").unwrap());
-        let one = turns.take(Some(&key));
-        let two = turns.take(Some(&key));
-        assert!(one.first && !two.first && turns.take(None).first);
+        let one = turns.take(Some(&key)).await.ok();
+        let mut two = Box::pin(turns.take(Some(&key)));
+        let mut three = Box::pin(turns.take(Some(&key)));
+        assert!((&mut two).now_or_never().is_none() && (&mut three).now_or_never().is_none());
+        assert!(turns.take(None).now_or_never().is_some(), "without a key there is nobody to wait for");
         drop(one);
-        assert!(!turns.take(Some(&key)).first, "the second is still in hand");
-        drop(two);
-        assert!(turns.take(Some(&key)).first);
-        assert!(turns.lock().is_empty());
+        assert!((&mut three).now_or_never().is_none(), "the second is before the third");
+        drop(two.await.ok());
+        drop(three);
+        assert!(turns.lock().is_empty(), "the third went away without its turn");
+    }
+
+    #[tokio::test]
+    async fn a_line_has_an_end() {
+        let (turns, key) = (Turns::default(), IdempotencyKey::parse("k").unwrap());
+        let first = turns.take(Some(&key)).await.ok();
+        let mut waiting: Vec<_> = (1..IN_HAND_MAX).map(|_| Box::pin(turns.take(Some(&key)))).collect();
+        assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
+        assert_eq!(turns.take(Some(&key)).await.err(), Some(TooMany));
+        drop((waiting, first));
+        assert!(turns.take(Some(&key)).now_or_never().is_some() && turns.lock().is_empty());
     }
 }

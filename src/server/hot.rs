@@ -7,6 +7,7 @@
 
 use super::{Doors, orders, sale_of_orders_path};
 use bytes::{Buf, Bytes};
+use futures_util::FutureExt;
 use http::Response;
 use http_body_util::Full;
 use hyper::body::Body;
@@ -17,7 +18,7 @@ use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
@@ -44,6 +45,7 @@ pub async fn serve(stream: TcpStream, doors: &Doors, stopping: watch::Receiver<b
         Connection { stream, buffer, stop, slow: Box::pin(tokio::time::sleep(patience)), since, patience };
     loop {
         match look(&connection.buffer, doors.app.settings.body_bytes_max) {
+            Next::Order(_) if connection.is_left() => return None,
             Next::Order(request) => {
                 let response = match connection.take(&request, doors).await {
                     Ok((open, order, wait)) => orders::decide(&doors.app, &open, order, wait).await,
@@ -110,6 +112,16 @@ impl Connection {
             Poll::Pending
         })
         .await
+    }
+
+    /// Has the other side gone? Whoever left without an answer may be back already, on another connection and with the same
+    /// key, and may have been refused there: what was left behind must not win after that. Costs no system call: the
+    /// runtime has seen it go before it sees what comes from it later.
+    fn is_left(&self) -> bool {
+        self.stream
+            .ready(Interest::READABLE)
+            .now_or_never()
+            .is_some_and(|ready| ready.is_ok_and(|ready: Ready| ready.is_read_closed()))
     }
 
     /// Reads the order and lets go of its bytes.

@@ -28,21 +28,25 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// `POST /v1/sales/{sale}/orders[?wait_ms=]`
-pub async fn place(app: &App, sale: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub async fn place(app: &Arc<App>, sale: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
     match try_place(app, sale, request).await {
         Ok(response) => response,
         Err(problem) => problem.response(),
     }
 }
 
-async fn try_place(app: &App, sale: &str, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
+async fn try_place(app: &Arc<App>, sale: &str, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
     let (head, body) = request.into_parts();
     let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
     let head = Head { query: head.uri.query(), key: header(IDEMPOTENCY_KEY), traceparent: header(TRACEPARENT) };
     let body = read_body(body, &app.settings).await?;
     let (open, order, wait) = read(app, sale, head, &body).await?;
     drop(body); // a part of the connection's read buffer, which can be used again
-    try_decide(app, &open, order, wait).await
+    // hyper drops a request whose caller went away. Once it is on its way to Redis nothing may forget that it is: a repeat
+    // of it would be decided first.
+    let app = app.clone();
+    let decided = tokio::spawn(async move { try_decide(&app, &open, order, wait).await });
+    decided.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
 /// What an order request says beside its body.
@@ -84,10 +88,8 @@ pub async fn decide(app: &App, open: &Open, order: Order, wait: Duration) -> Res
 }
 
 async fn try_decide(app: &App, open: &Open, order: Order, wait: Duration) -> Result<Response<Full<Bytes>>, Problem> {
-    let turn = open.turns.take(order.key.as_ref());
-    if turn.first
-        && let Some(refusal) = open.known_refusal(&order).await
-    {
+    let Ok(turn) = open.turns.take(order.key.as_ref()).await else { return Ok(refused(open, Refusal::QueueFull)) };
+    if let Some(refusal) = open.known_refusal(&order).await {
         return Ok(refused(open, refusal));
     }
     // Written before the order goes its way: cheaper than keeping a copy of its items.

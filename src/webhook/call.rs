@@ -1,13 +1,10 @@
 //! One call of a webhook. A redirect is no success and is not followed.
 
 use super::signature::sign;
-use crate::dial::dial;
 use crate::domain::webhook::Webhook;
+use crate::http1::{self, Address, Request};
 use crate::store::hooks::Hook;
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
-use http::{Request, StatusCode};
-use http_body_util::Full;
+use http::StatusCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Longest time one call may take, from connecting to the head of the answer. The body is not read.
@@ -24,23 +21,14 @@ pub async fn call(webhook: &Webhook, hook: &Hook) -> Result<(), String> {
 
 async fn post(webhook: &Webhook, hook: &Hook) -> Result<StatusCode, String> {
     let key = webhook.key().ok_or("its secret has another form")?;
-    let url = url::Url::parse(&webhook.url).map_err(|error| error.to_string())?;
-    let host = url.host_str().ok_or("its URL names no host")?;
-    let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let port = url.port_or_known_default().ok_or("its URL names no port")?;
+    let address = Address::parse(&webhook.url).ok_or("its URL is none to call")?;
     // The time of this try: a receiver refuses old ones, so that a call that was listened to cannot be played back.
     let timestamp_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let request = Request::post(path)
-        .header(HOST, authority)
-        .header(CONTENT_TYPE, "application/json")
-        .header("webhook-id", &hook.id)
-        .header("webhook-timestamp", timestamp_s)
-        .header("webhook-signature", sign(&key, &hook.id, timestamp_s, hook.body.as_bytes()))
-        .body(Full::new(Bytes::from(hook.body.clone())))
-        .map_err(|error| error.to_string())?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let mut sender = dial(host, port, url.scheme() == "https").await?;
-    let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    Ok(answer.status())
+    let request = Request::new("POST", &address, &address.path)
+        .field("content-type", b"application/json")
+        .field("webhook-id", hook.id.as_bytes())
+        .field("webhook-timestamp", timestamp_s.to_string().as_bytes())
+        .field("webhook-signature", sign(&key, &hook.id, timestamp_s, hook.body.as_bytes()).as_bytes())
+        .with_body(hook.body.as_bytes());
+    http1::connect(&address).await?.status(&request).await.map_err(|error| error.to_string())
 }

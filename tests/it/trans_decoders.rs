@@ -135,7 +135,7 @@ proptest! {
         let text = String::from_utf8_lossy(&bytes);
         let _ = TransRequest::steps_from_json(&text);
         let _ = (Delay::parse(&text), Order::parse(&text, 3), Input::parse(&text));
-        let _ = (TransGid::parse(&*text), branch::hosts::Target::parse(&text));
+        let _ = (TransGid::parse(&*text), rushline::http1::Address::parse(&text));
         let answer = || Ok((StatusCode::from_u16(status).unwrap(), Bytes::copy_from_slice(&bytes)));
         let _ = (branch::http::result(answer()), branch::json_rpc::result(answer()));
         let row = vec![("confirm/01".to_owned(), format!("0 {text}")), (text.to_string(), text.to_string())];

@@ -138,8 +138,8 @@ async fn streams_are_bounded_and_given_back() {
     let refused = stage.app.get(&path).await;
     is_problem(&refused, 503, "too_many_streams");
     assert_eq!(refused.header("retry-after"), Some("1"));
-    drop(second); // the client hangs up
-    eventually("its place is free", SOON, || async { ask(&stage.app, &gid, "").await.status() == 200 }).await;
+    drop(second); // the client hangs up, which is seen when the next sign of life is sent to it
+    eventually("its place is free", 3 * SOON, || async { ask(&stage.app, &gid, "").await.status() == 200 }).await;
     stage.shop.always(Answer::Created);
     first.read_until("").await;
     assert_eq!(first.statuses(), ["submitted", "succeed"]);

@@ -265,3 +265,26 @@ async fn a_silent_redis_is_an_answer_within_bounds() {
     assert_eq!(report["drift"], 0, "{report}");
     assert_eq!(shop.order_count(), 12);
 }
+
+/// Buyers cut the connection and press the button again. What was left behind is read later than what came after it, and
+/// must not win a unit of which its buyer was told there is none.
+#[tokio::test]
+async fn an_order_whose_buyer_has_left_is_not_decided() {
+    let stage = Stage::new().await;
+    stage.sale("s", 10, json!({})).await;
+    let address = stage.app.http().base().strip_prefix("http://").unwrap().to_owned();
+    let order = post("/v1/sales/s/orders", "idempotency-key: k\r\n", &buy("u1", 1).to_string());
+    stage.app.signal("STOP");
+    let mut left = TcpStream::connect(&address).await.unwrap();
+    left.write_all(&order).await.unwrap();
+    drop(left);
+    let mut stays = TcpStream::connect(&address).await.unwrap();
+    stays.write_all(&order).await.unwrap();
+    stage.app.signal("CONT");
+    let mut answer = String::new();
+    stays.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(status(&answer), 201, "{answer}");
+    assert!(!answer.contains("idempotency-replayed"), "nothing was decided before it: {answer}");
+    let settled = stage.app.wait_until_settled("s").await;
+    assert_eq!(settled["items"][0]["sold"], 1, "{settled}");
+}

@@ -1,8 +1,7 @@
-//! One kept HTTP/1.1 connection to a host of branches: a request out, an answer in, in the task of whoever calls.
+//! One kept connection: a request out, an answer in, in the task of whoever calls.
 //!
-//! Not a general client. hyper's drives each connection by a task of its own and answers through channels, which costs two
-//! changes of task a call; here a call is a write and a read. What is spoken is the part of RFC 9112 that a branch needs:
-//! bodies by length, in chunks or up to the end, interim answers passed over, no pipelining, no upgrades.
+//! What is spoken is the part of RFC 9112 that a call needs: bodies by length, in chunks or up to the end, interim answers
+//! passed over, no pipelining, no upgrades.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -11,7 +10,8 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// Longest answer of a branch that is read: only words and a reason are looked for in it.
+/// Longest answer that is read. In a branch's only words and a reason are looked for; a hundred results of bulk mode fit
+/// many times.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Longest head of an answer, and longest trailer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -43,6 +43,7 @@ pub enum Error {
     /// It may have been carried out, or not.
     #[error("{0}")]
     Broken(io::Error),
+    /// As before; the answer began.
     #[error("{0}")]
     Body(io::Error),
 }
@@ -95,6 +96,16 @@ impl Connection {
 
     /// Sends `request`, complete as bytes, and reads the answer.
     pub async fn call(&mut self, request: &[u8]) -> Result<Answer, Error> {
+        let head = self.ask(request).await?;
+        self.body(head).await.map_err(Error::Body)
+    }
+
+    /// As [`Self::call`], for who wants to know no more than that; the connection ends with it.
+    pub async fn status(mut self, request: &[u8]) -> Result<StatusCode, Error> {
+        Ok(self.ask(request).await?.status)
+    }
+
+    async fn ask(&mut self, request: &[u8]) -> Result<Head, Error> {
         self.open = false;
         self.filled = 0;
         self.stream.write_all(request).await.map_err(Error::Unsent)?;
@@ -104,7 +115,7 @@ impl Connection {
             while let Some(head) = parse_head(&self.buffer[..self.filled]).map_err(Error::Broken)? {
                 let interim = head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS;
                 if !interim {
-                    return self.body(head).await.map_err(Error::Body);
+                    return Ok(head);
                 }
                 self.forget(head.bytes);
             }
@@ -218,8 +229,8 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
         Err(error) => return Err(invalid(error.to_string())),
     };
     let status = StatusCode::from_u16(response.code.unwrap_or_default()).map_err(|error| invalid(error.to_string()))?;
-    let mut head =
-        Head { status, bytes: length, length: Length::UntilEnd, closing: response.version != Some(1), location: None };
+    let old = response.version != Some(1); // HTTP/1.0 closes unless it says that it does not
+    let mut head = Head { status, bytes: length, length: Length::UntilEnd, closing: old, location: None };
     let mut coded = false;
     for field in response.headers.iter() {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
@@ -234,11 +245,15 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
                 head.length = Length::Bytes(length);
             }
             17 if is("transfer-encoding") => {
+                if !text().trim().eq_ignore_ascii_case("chunked") {
+                    return Err(invalid("it has a transfer coding that nobody asked for"));
+                }
                 coded = true;
-                head.closing |= !text().trim().eq_ignore_ascii_case("chunked"); // a coding that nobody here reads
             }
             10 if is("connection") => {
-                head.closing |= text().split(',').any(|word| word.trim().eq_ignore_ascii_case("close"));
+                let text = text();
+                let has = |wanted: &str| text.split(',').any(|word| word.trim().eq_ignore_ascii_case(wanted));
+                head.closing = has("close") || (head.closing && !has("keep-alive"));
             }
             8 if is("location") => head.location = Some(text().trim().to_owned()),
             _ => {}
@@ -284,6 +299,8 @@ mod tests {
         let interim: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 409 Conflict\r\nContent-Length: 7\r\nx: #keeps#\r\n\r\nabcdefg";
         let to_the_end: &[u8] = b"HTTP/1.1 200 OK\r\n\r\nabcdefg";
         let old: &[u8] = b"HTTP/1.0 200 OK\r\ncontent-length: 7\r\nx: #keeps#\r\n\r\nabcdefg";
+        let old_kept: &[u8] =
+            b"HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\ncontent-length: 7\r\nx: #keeps#\r\n\r\nabcdefg";
         let closing: &[u8] = b"HTTP/1.1 302 Found\r\ncontent-length: 7\r\nlocation: /b\r\nconnection: x, Close\r\n#keeps#: 1\r\n\r\nabcdefg";
         let more: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\nx: #keeps#\r\n\r\nabcdefgh";
         for size in [1, 2, 7, 4096] {
@@ -292,6 +309,7 @@ mod tests {
                 (interim, 409, true),
                 (to_the_end, 200, false),
                 (old, 200, false),
+                (old_kept, 200, true),
                 (closing, 302, false),
                 (more, 200, false),
             ] {
@@ -320,6 +338,8 @@ mod tests {
             "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "SMTP ready\r\n",
             "nonsense\r\n\r\n",
             &long,
             &long_chunk,
@@ -330,5 +350,12 @@ mod tests {
             let start = sent.get(..60).unwrap_or(sent);
             assert!(matches!(answer, Err(Error::Broken(_) | Error::Body(_))) && !open, "{start}: {answer:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_wants_the_status_alone_does_not_wait_for_the_body() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        theirs.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 9\r\n\r\n").await.unwrap();
+        assert_eq!(Connection::new(ours).status(b"POST / HTTP/1.1\r\n\r\n").await.unwrap(), StatusCode::ACCEPTED);
     }
 }
