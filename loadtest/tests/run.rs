@@ -88,6 +88,17 @@ fn a_sale_under_faults_is_judged_clean() {
     assert!(run["counts"]["refused"]["sold_out"].as_u64() > Some(0), "{run}");
 }
 
+/// Buyers on streams of a few connections; who leaves resets a stream, and the connection goes on.
+#[test]
+fn a_sale_over_http2_is_judged_clean() {
+    let http2 = ["--start", "--target", "rushline", "--http2", "16", "--connections", "64"];
+    let (output, run) = run("http2", FLASH, &http2);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(run["verdict"]["charges"], serde_json::json!({}), "{}", text(&output));
+    assert!(run["counts"]["unknown"]["hung up"].as_u64() > Some(0), "nobody left: {run}");
+    assert!(run["counts"]["admitted"].as_u64() > Some(200), "{run}");
+}
+
 /// The same sale as dtm's recipe has it, through rushline's door for dtm's SDKs.
 #[test]
 fn a_sale_by_dtms_protocol_is_judged_clean() {
