@@ -17,7 +17,7 @@ pub struct Open {
     /// Held while `parts` grows.
     pub(super) growing: Mutex<()>,
     pub(super) gather: Gather,
-    pub turns: super::turns::Turns,
+    pub turns: Arc<super::turns::Turns>,
 }
 
 /// A partition and its batcher.

@@ -15,8 +15,8 @@ const IN_HAND_MAX: usize = 32;
 pub struct Turns(Mutex<HashMap<String, Arc<Line<()>>>>);
 
 /// It is this request's turn until this is dropped.
-pub struct Turn<'a> {
-    turns: &'a Turns,
+pub struct Turn {
+    turns: Arc<Turns>,
     key: Option<String>,
     guard: Option<OwnedMutexGuard<()>>,
 }
@@ -27,8 +27,8 @@ pub struct TooMany;
 
 impl Turns {
     /// Waits for those with the same key that came before; not at all without a key.
-    pub async fn take(&self, key: Option<&IdempotencyKey>) -> Result<Turn<'_>, TooMany> {
-        let Some(key) = key else { return Ok(Turn { turns: self, key: None, guard: None }) };
+    pub async fn take(self: &Arc<Self>, key: Option<&IdempotencyKey>) -> Result<Turn, TooMany> {
+        let Some(key) = key else { return Ok(Turn { turns: self.clone(), key: None, guard: None }) };
         let key = key.as_str().to_owned();
         let line = {
             let mut lines = self.lock();
@@ -39,7 +39,7 @@ impl Turns {
             line.clone()
         };
         // From here on a caller that goes away is struck off.
-        let mut turn = Turn { turns: self, key: Some(key), guard: None };
+        let mut turn = Turn { turns: self.clone(), key: Some(key), guard: None };
         turn.guard = Some(line.lock_owned().await);
         Ok(turn)
     }
@@ -49,7 +49,7 @@ impl Turns {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         self.guard = None;
         let Some(key) = &self.key else { return };
@@ -67,7 +67,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_repeat_waits_for_those_before_it() {
-        let (turns, key) = (Turns::default(), IdempotencyKey::parse("k").unwrap());
+        let (turns, key) = (Arc::<Turns>::default(), IdempotencyKey::parse("k").unwrap());
         let one = turns.take(Some(&key)).await.ok();
         let mut two = Box::pin(turns.take(Some(&key)));
         let mut three = Box::pin(turns.take(Some(&key)));
@@ -82,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_has_an_end() {
-        let (turns, key) = (Turns::default(), IdempotencyKey::parse("k").unwrap());
+        let (turns, key) = (Arc::<Turns>::default(), IdempotencyKey::parse("k").unwrap());
         let first = turns.take(Some(&key)).await.ok();
         let mut waiting: Vec<_> = (1..IN_HAND_MAX).map(|_| Box::pin(turns.take(Some(&key)))).collect();
         assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));

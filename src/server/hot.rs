@@ -45,10 +45,13 @@ pub async fn serve(stream: TcpStream, doors: &Doors, stopping: watch::Receiver<b
         Connection { stream, buffer, stop, slow: Box::pin(tokio::time::sleep(patience)), since, patience };
     loop {
         match look(&connection.buffer, doors.app.settings.body_bytes_max) {
-            Next::Order(_) if connection.is_left() => return None,
             Next::Order(request) => {
                 let response = match connection.take(&request, doors).await {
-                    Ok((open, order, wait)) => orders::decide(&doors.app, &open, order, wait).await,
+                    Ok((open, order, wait)) => match orders::turn(&open, &order).await {
+                        Ok(_) if connection.is_left() => return None,
+                        Ok(turn) => orders::decide(&doors.app, &open, order, wait, turn).await,
+                        Err(problem) => problem.response(),
+                    },
                     Err(problem) => problem.response(),
                 };
                 let closing = request.closing || *stopping.borrow();
@@ -115,8 +118,9 @@ impl Connection {
     }
 
     /// Has the other side gone? Whoever left without an answer may be back already, on another connection and with the same
-    /// key, and may have been refused there: what was left behind must not win after that. Costs no system call: the
-    /// runtime has seen it go before it sees what comes from it later.
+    /// key, and may have been refused there: what was left behind must not win after that. Asked when it is this
+    /// request's turn, for then whatever came later with its key has its answer. Costs no system call: the runtime has
+    /// seen a buyer go before it sees what comes from them later.
     fn is_left(&self) -> bool {
         self.stream
             .ready(Interest::READABLE)

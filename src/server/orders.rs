@@ -8,6 +8,7 @@ use crate::domain::order::{Order, Record, Status};
 use crate::domain::reservation::{State, Telling};
 use crate::sale::admission::{Answer, Asked};
 use crate::sale::open::Open;
+use crate::sale::turns::{TooMany, Turn};
 use crate::sale::waiters::Ended;
 use crate::sale::{Part, Refusal};
 use crate::store::orders::{Address, status_of};
@@ -42,10 +43,11 @@ async fn try_place(app: &Arc<App>, sale: &str, request: Request<Incoming>) -> Re
     let body = read_body(body, &app.settings).await?;
     let (open, order, wait) = read(app, sale, head, &body).await?;
     drop(body); // a part of the connection's read buffer, which can be used again
+    let turn = turn(&open, &order).await?;
     // hyper drops a request whose caller went away. Once it is on its way to Redis nothing may forget that it is: a repeat
     // of it would be decided first.
     let app = app.clone();
-    let decided = tokio::spawn(async move { try_decide(&app, &open, order, wait).await });
+    let decided = tokio::spawn(async move { try_decide(&app, &open, order, wait, turn).await });
     decided.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
@@ -79,16 +81,26 @@ pub async fn read(app: &App, sale: &str, head: Head<'_>, body: &[u8]) -> Result<
     Ok((open, order, wait))
 }
 
+/// The order's turn among the requests with its key.
+pub async fn turn(open: &Open, order: &Order) -> Result<Turn, Problem> {
+    open.turns.take(order.key.as_ref()).await.map_err(|TooMany| Refusal::QueueFull.into())
+}
+
 /// Has the order decided, and answers.
-pub async fn decide(app: &App, open: &Open, order: Order, wait: Duration) -> Response<Full<Bytes>> {
-    match try_decide(app, open, order, wait).await {
+pub async fn decide(app: &App, open: &Open, order: Order, wait: Duration, turn: Turn) -> Response<Full<Bytes>> {
+    match try_decide(app, open, order, wait, turn).await {
         Ok(response) => response,
         Err(problem) => problem.response(),
     }
 }
 
-async fn try_decide(app: &App, open: &Open, order: Order, wait: Duration) -> Result<Response<Full<Bytes>>, Problem> {
-    let Ok(turn) = open.turns.take(order.key.as_ref()).await else { return Ok(refused(open, Refusal::QueueFull)) };
+async fn try_decide(
+    app: &App,
+    open: &Open,
+    order: Order,
+    wait: Duration,
+    turn: Turn,
+) -> Result<Response<Full<Bytes>>, Problem> {
     if let Some(refusal) = open.known_refusal(&order).await {
         return Ok(refused(open, refusal));
     }
