@@ -139,6 +139,9 @@ fn thread(
 ) -> anyhow::Result<Effort> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let (crowd, target) = supply(mine)?;
+    if !crowd.closed_loop {
+        clock::come_first();
+    }
     let (crowd, target) = (Rc::new(crowd), Rc::new(target));
     runtime.block_on(async {
         let lines = lines(mine, drive, &target).await?;
