@@ -11,6 +11,7 @@
 //! - [`reconciler`]: drains finished orders to the records, and audits.
 //! - [`server`]: the doors, HTTP and gRPC; they only translate. [`proto`]: the messages of gRPC.
 //! - [`config`], [`cli`], [`serve`]: how it is set up and started.
+//! - [`outside`], [`zoo`]: where `simulate/` takes hold: what is around a node, and errors planted on purpose.
 //! - [`demo`]: a small real order service, for a first look.
 //! - `client`: taking part in global transactions and placing orders, from Rust.
 //! - [`branch_call`], [`branch_error`]: what a service that is a branch reads and answers, whatever else it uses.
@@ -44,6 +45,8 @@ pub mod driver;
 pub mod fault;
 #[cfg(feature = "server")]
 pub mod http1;
+#[cfg(feature = "server")]
+pub mod outside;
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod proto;
 #[cfg(any(feature = "server", feature = "client"))]
@@ -64,3 +67,5 @@ pub mod store;
 pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod webhook;
+#[cfg(feature = "server")]
+pub mod zoo;

@@ -54,6 +54,11 @@ impl Records {
         Arc::new(Self { url: url.to_owned(), sink: OnceCell::new() })
     }
 
+    /// Records that a simulator keeps.
+    pub fn given(sink: Arc<dyn sink::Given>) -> Arc<Self> {
+        Arc::new(Self { url: String::new(), sink: OnceCell::new_with(Some(Sink::Given(sink))) })
+    }
+
     pub async fn sink(&self) -> Result<&Sink, sink::Error> {
         self.sink.get_or_try_init(|| Sink::open(&self.url)).await
     }

@@ -10,6 +10,7 @@ use super::{Entry, Job, Part, Refusal};
 use crate::crash;
 use crate::domain::order::Order;
 use crate::domain::sale::Durability;
+use crate::outside;
 use crate::store::lane::Lane;
 use crate::store::orders::{Address, BATCH_SKUS_MAX, Decision, Prepared};
 use crate::store::redis::Redis;
@@ -93,7 +94,7 @@ impl Admission {
             lane,
             waiting_lane: OnceCell::new(),
         };
-        tokio::spawn(batcher.run(waiting));
+        outside::spawn(batcher.run(waiting));
         Self { sale, known, queue }
     }
 
@@ -165,7 +166,7 @@ impl Batcher {
                 let batcher = batcher.clone();
                 match batcher.wait() {
                     Ok(Wait::Nothing) => {
-                        tokio::spawn(async move {
+                        outside::spawn(async move {
                             let lane = batcher.lane.clone();
                             batcher.decide(lane, requests, callers, Wait::Nothing).await;
                             drop(turn);

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::crash;
 use crate::domain::order::Item;
 use crate::domain::sale::CallMode;
+use crate::outside;
 
 /// Most orders of one call in bulk mode; the order service inserts as many rows at once.
 pub(super) const BULK_ORDERS_MAX: usize = 100;
@@ -113,7 +114,7 @@ impl Delivery {
             if self.0.workers.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_err() {
                 return;
             }
-            tokio::spawn(self.clone().work());
+            outside::spawn(self.clone().work());
         }
     }
 

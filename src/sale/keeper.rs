@@ -143,6 +143,7 @@ impl Keeper {
         let mut messages = Vec::with_capacity(1024);
         loop {
             tokio::select! {
+                biased; // whichever comes first, all that there is to do is done below
                 received = inbox.recv_many(&mut messages, 1024) => if received == 0 { return },
                 () = tokio::time::sleep_until(self.wake_at()) => {}
             }

@@ -22,7 +22,7 @@ pub mod known;
 pub mod node;
 pub mod open;
 pub mod reservations;
-mod route;
+pub mod route;
 pub mod sums;
 pub mod sweep;
 pub mod telling;

@@ -12,6 +12,7 @@ use super::waiters::Waiters;
 use super::watch::Watch;
 use super::{Limits, Part, Refused, Sale};
 use crate::domain::ids::SaleName;
+use crate::outside;
 use crate::store;
 use crate::store::keys::Keys;
 use crate::store::lane::Lane;
@@ -93,7 +94,7 @@ impl Node {
             Arc::new(Open { sale, delivery, parts, growing: Default::default(), gather, turns: Default::default() });
         self.follow_spread(&open, &stored).await?;
         if let Some(node) = self.me.upgrade() {
-            tokio::spawn(wants.run(node, open.clone()));
+            outside::spawn(wants.run(node, open.clone()));
         }
         let mut sales = HashMap::clone(&self.sales.load());
         sales.insert(name.as_str().to_owned(), open.clone());
@@ -115,14 +116,14 @@ impl Node {
             keeper,
         });
         let (redis, node) = (self.redis.clone(), self.name.clone());
-        tokio::spawn(
+        outside::spawn(
             Keeper::new(part.clone(), redis.clone(), node.clone(), delivery.clone(), self.finished.clone()).run(inbox),
         );
         if sale.reserve_ms.is_some() {
             let (redis, node) = (redis.clone(), node.clone());
-            tokio::spawn(Expirer { sale: part.clone(), redis, node }.run());
+            outside::spawn(Expirer { sale: part.clone(), redis, node }.run());
             if let Some(node) = self.me.upgrade() {
-                tokio::spawn(Teller::new(node, part.clone()).run());
+                outside::spawn(Teller::new(node, part.clone()).run());
             }
         }
         let admission = Admission::start(part.clone(), redis, node, delivery.clone());

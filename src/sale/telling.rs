@@ -15,6 +15,7 @@ use crate::domain::order::{Item, Order};
 use crate::domain::reservation::{End, Move, State, Telling, confirmed_of};
 use crate::domain::retry::backoff;
 use crate::domain::sale::CallMode;
+use crate::outside;
 use crate::store::orders::Address;
 use crate::store::reservations::{EndsMessage, Moved, Notes, Row, When};
 use crate::store::{self};
@@ -116,11 +117,12 @@ impl Teller {
             self.start_calls();
             let wake = self.wake_at();
             tokio::select! {
-                () = ends.notified() => look = true,
+                biased; // whichever comes first, all that there is to do is done below
                 Some(called) = self.calls.join_next(), if !self.calls.is_empty() => {
                     if let Ok(called) = called { self.heard(called) }
                     while let Some(Ok(called)) = self.calls.try_join_next() { self.heard(called) }
                 }
+                () = ends.notified() => look = true,
                 () = tokio::time::sleep_until(wake) => {}
             }
             let now = Instant::now();
@@ -238,7 +240,7 @@ impl Teller {
                 tell.attempts += 1;
             }
             let connection = self.connections.pop().unwrap_or_else(|| Connection::new(target.clone()));
-            self.calls.spawn(call(self.sale.clone(), target.clone(), connection, tells, bulk));
+            self.calls.spawn(outside::carry(call(self.sale.clone(), target.clone(), connection, tells, bulk)));
         }
     }
 

@@ -8,6 +8,7 @@ use crate::domain::order::{Order, Record, Status};
 use crate::domain::reservation::{State, Telling};
 use crate::sale::admission::{Answer, Asked};
 use crate::sale::open::Open;
+use crate::sale::route::Placed;
 use crate::sale::turns::{TooMany, Turn};
 use crate::sale::waiters::Ended;
 use crate::sale::{Part, Refusal};
@@ -101,13 +102,12 @@ async fn try_decide(
     wait: Duration,
     turn: Turn,
 ) -> Result<Response<Full<Bytes>>, Problem> {
-    if let Some(refusal) = open.known_refusal(&order).await {
-        return Ok(refused(open, refusal));
-    }
     // Written before the order goes its way: cheaper than keeping a copy of its items.
     let items = serde_json::to_string(&order.items).expect("items are plain data");
-    let (part, asked) = app.node.ask(open, order, !wait.is_zero()).await?;
-    drop(turn); // before its order is waited for
+    let (part, asked) = match app.node.place(open, order, turn, !wait.is_zero()).await? {
+        Placed::Refused(refusal) => return Ok(refused(open, refusal)),
+        Placed::Asked(part, asked) => (part, asked),
+    };
     match asked.answer {
         Answer::Refused(refusal) => Ok(refused(open, refusal)),
         Answer::Admitted { address, replayed } => {

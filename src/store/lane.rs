@@ -4,10 +4,11 @@
 //! was answered MOVED, ASK, TRYAGAIN or CLUSTERDOWN was not executed, so sending it again is safe. A connection that
 //! broke is another matter: nobody knows what was executed, and the caller hears so.
 
+use super::link::Link;
 use super::server::Server;
 use super::topology::Topology;
 use futures_util::future::join_all;
-use redis::aio::{ConnectionLike, ConnectionManager};
+use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -35,7 +36,7 @@ pub(super) enum Kind {
     Slow,
     Aside,
     /// Connections that nobody else has, by server: WAIT and WAITAOF block theirs and count only its own writes.
-    Own(Arc<Mutex<HashMap<String, ConnectionManager>>>),
+    Own(Arc<Mutex<HashMap<String, Link>>>),
 }
 
 /// Where an answer sends us.
@@ -56,7 +57,7 @@ impl Lane {
         self.last.as_ref()
     }
 
-    fn connection(&self, server: &Server) -> RedisResult<ConnectionManager> {
+    fn connection(&self, server: &Server) -> RedisResult<Link> {
         Ok(match &self.kind {
             Kind::Shared(turn) => server.lanes[turn % server.lanes.len()].clone(),
             Kind::Slow => server.slow.clone(),

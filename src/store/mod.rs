@@ -2,7 +2,7 @@
 //!
 //! [`keys`] spells the keys; [`scripts`] holds `lua/`; [`redis`] is the whole of it, be it one server or many: [`place`]
 //! reads the URL, `topology` knows which server has what, [`server`] keeps the connections to one and watches over its
-//! identity, [`lane`] is a connection as all others use it; [`orders`], [`notices`] and [`sales`] are the scripts as typed
+//! identity, [`lane`] is a connection as all others use it, [`link`] one to one server; [`orders`], [`notices`] and [`sales`] are the scripts as typed
 //! functions; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
 //! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
 
@@ -15,6 +15,7 @@ pub mod keys;
 pub mod known;
 pub mod kv;
 pub mod lane;
+pub mod link;
 pub mod notices;
 pub mod orders;
 pub mod place;

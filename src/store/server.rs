@@ -6,10 +6,11 @@
 //! F12) and after what this run can promise was read anew. In a Cluster that holds for each of its servers.
 
 use super::Error;
+use super::link::Link;
 use super::promise::Promise;
 use super::scripts;
 use arc_swap::ArcSwap;
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{ConnectionLike, ConnectionManagerConfig};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,10 +39,10 @@ pub(super) struct Server {
     pub name: String,
     client: redis::Client,
     manner: Manner,
-    pub lanes: Vec<ConnectionManager>,
-    pub slow: ConnectionManager,
+    pub lanes: Vec<Link>,
+    pub slow: Link,
     /// For operators' questions, and for watching.
-    pub aside: ConnectionManager,
+    pub aside: Link,
     promise: ArcSwap<Promise>,
     usable: AtomicBool,
     verifying: tokio::sync::Mutex<()>,
@@ -51,7 +52,7 @@ pub(super) struct Server {
 
 impl Server {
     pub fn new(name: String, client: redis::Client, manner: &Manner) -> Result<Arc<Self>, Error> {
-        let manager = |timeout| ConnectionManager::new_lazy_with_config(client.clone(), manager_config(timeout));
+        let manager = |timeout| Link::lazy(client.clone(), manager_config(timeout), timeout);
         Ok(Arc::new(Self {
             name,
             lanes: (0..manner.connections.max(1)).map(|_| manager(manner.timeout)).collect::<Result<_, _>>()?,
@@ -80,10 +81,10 @@ impl Server {
     }
 
     /// A connection of its own, for whoever blocks it with WAIT or WAITAOF for up to `redis.timeout_ms`.
-    pub fn own(&self) -> redis::RedisResult<ConnectionManager> {
+    pub fn own(&self) -> redis::RedisResult<Link> {
         // Redis must be the one to give up, or "not durable" is taken for "no answer".
         let timeout = self.manner.timeout + WAIT_MARGIN;
-        ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config(timeout))
+        Link::lazy(self.client.clone(), manager_config(timeout), timeout)
     }
 
     /// Verifies, but keeps an order waiting no longer than any other answer of Redis may; the watch goes on with it.
@@ -154,7 +155,7 @@ impl Server {
 
 /// Rewrites the append-only file. By whom and when it was asked for does not matter: one that another node has under way
 /// is waited for.
-async fn rewrite_aof(connection: &mut ConnectionManager) -> Result<(), Error> {
+async fn rewrite_aof(connection: &mut Link) -> Result<(), Error> {
     let started: Result<String, _> = redis::cmd("BGREWRITEAOF").query_async(connection).await;
     if let Err(error) = started
         && !error.to_string().contains("already in progress")
