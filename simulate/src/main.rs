@@ -6,7 +6,9 @@ fn main() {
     for seed in first..first + count {
         let verdict = rushline_simulate::world::run(seed, None, count == 1);
         if count == 1 {
-            for line in &verdict.story { println!("{line}"); }
+            for line in &verdict.story {
+                println!("{line}");
+            }
             println!("{:x} {} events, {:?}, {:?}", verdict.digest, verdict.events, verdict.simulated, verdict.counts);
         }
         if !verdict.wrong.is_empty() {

@@ -1,7 +1,7 @@
 //! Draining from memory what this node ended itself: see [`crate::sale::finished`]. One write to the sink for all sales,
 //! then one script a partition to have Redis forget.
 
-use super::{Error, Reconciler, hooks, sold};
+use super::{Error, Reconciler, has_ended, hooks, sold};
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::{Order, Record};
@@ -81,20 +81,34 @@ impl Reconciler {
     }
 
     async fn write_memory(&self, prepared: &Prepared) -> Result<(), Error> {
+        let mut shares = Vec::with_capacity(prepared.shares.len());
         for share in &prepared.shares {
             self.node.confirm_durable(&share.part).await?;
+            match self.stands(share).await? {
+                true => shares.push(share),
+                false => {
+                    tracing::warn!(sale = %share.part.name, "Redis came back without some ends of orders; their orders are called again before they are recorded");
+                }
+            }
         }
-        match self.write(&prepared.records).await {
+        let written = match shares.len() == prepared.shares.len() {
+            true => self.write(&prepared.records).await,
+            false => {
+                let records = shares.iter().flat_map(|share| &prepared.records[share.records.clone()]);
+                self.write(&records.cloned().collect::<Vec<_>>()).await
+            }
+        };
+        match written {
             // One order that its database does not take must not hold up all others: by entries, as a sweep does it.
             Err(Error::Sink(super::sink::Error::Refused { .. })) => {
-                for share in &prepared.shares {
+                for share in shares {
                     self.settle(&share.part, &share.notices).await?;
                 }
                 return Ok(());
             }
             other => other?,
         }
-        for share in &prepared.shares {
+        for share in shares {
             if !share.unknown.is_empty() {
                 let finished: Vec<_> = share
                     .notices
@@ -122,6 +136,22 @@ impl Reconciler {
         }
         crash::point("drain.after_forget");
         Ok(())
+    }
+
+    /// Are these ends still what Redis has? It may have been restarted since without the last of them, and then it is not
+    /// known any more how their orders end. What is dropped here a sweep finds by its notice, when there is one again.
+    async fn stands(&self, share: &Share) -> Result<bool, Error> {
+        if crate::zoo::planted("records trust memory after a restart") {
+            return Ok(true);
+        }
+        let entries: Vec<EntryId> = share.notices.iter().flat_map(|notice| notice.entries.iter().copied()).collect();
+        let mut ended = true;
+        for some in entries.chunks(ENTRIES_MAX) {
+            let outcomes = self.node.redis.outcomes(&share.part.keys, some).await?;
+            // One that is gone has been put into the records by another node.
+            ended &= outcomes.iter().flatten().all(|outcome| has_ended(outcome));
+        }
+        Ok(ended)
     }
 
     /// Writes records durably.

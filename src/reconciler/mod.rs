@@ -19,6 +19,7 @@ pub mod transactions;
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::{Item, Record, Status};
+use crate::domain::reservation::State;
 use crate::sale::Part;
 use crate::sale::node::Node;
 use crate::store;
@@ -203,7 +204,9 @@ impl Reconciler {
     async fn settle_entries(&self, part: &Part, finished: &[(EntryId, u64)]) -> Result<(), Error> {
         let keys = &part.keys;
         let ids: Vec<EntryId> = finished.iter().map(|(id, _)| *id).collect();
-        let entries = self.node.redis.entries(keys, &ids).await?;
+        let mut entries = self.node.redis.entries(keys, &ids).await?;
+        // A notice may outlive what it tells of: in the hands of a node, while Redis came back without it.
+        entries.retain(|entry| has_ended(&entry.outcome));
         let details = self.details(part, &entries).await?;
         let finished_ms: HashMap<EntryId, u64> = finished.iter().copied().collect();
         let paid = self.paid_in_part(part, &entries).await?;
@@ -244,6 +247,11 @@ impl Reconciler {
         let details = self.node.redis.details(keys, &addresses).await?;
         Ok(addresses.into_iter().zip(details).filter_map(|(address, (detail, _))| Some((address, detail?))).collect())
     }
+}
+
+/// Will nothing more happen to any order of an entry?
+fn has_ended(outcome: &str) -> bool {
+    outcome.bytes().all(|code| State::of_code(code).is_some_and(State::is_final))
 }
 
 fn records(

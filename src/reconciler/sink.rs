@@ -9,8 +9,8 @@ use crate::domain::ids::{Gid, SaleName};
 use crate::domain::order::{Item, Record};
 use crate::domain::trans::{Global, TransGid};
 use crate::store::trans::Filter;
-use std::borrow::Borrow;
 use futures_util::future::BoxFuture;
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

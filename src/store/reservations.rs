@@ -308,12 +308,14 @@ impl Redis {
     pub async fn forget_ends(&self, keys: &Keys, messages: &[EntryId]) -> Result<(), Error> {
         let ids: Vec<String> = messages.iter().map(EntryId::to_string).collect();
         let _: (Value, Value) = redis::pipe()
+            // In this order: if the connection breaks in between, a message that is gone is still owed, and that is seen
+            // to by the next XAUTOCLAIM; one that is acknowledged and still there would stay for ever.
+            .cmd("XDEL")
+            .arg(&keys.ends)
+            .arg(&ids)
             .cmd("XACK")
             .arg(&keys.ends)
             .arg(TELLING)
-            .arg(&ids)
-            .cmd("XDEL")
-            .arg(&keys.ends)
             .arg(&ids)
             .query_async(&mut self.lane())
             .await?;

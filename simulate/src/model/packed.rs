@@ -38,7 +38,8 @@ fn read_format(format: &[u8]) -> Result<Vec<Number>> {
 fn pack(lua: &Lua, (format, values): (LuaString, Variadic<f64>)) -> Result<LuaString> {
     let mut packed = Vec::new();
     for (at, number) in read_format(&format.as_bytes())?.into_iter().enumerate() {
-        let value = *values.get(at).ok_or_else(|| Error::runtime("bad argument to 'pack' (number expected, got no value)"))?;
+        let value =
+            *values.get(at).ok_or_else(|| Error::runtime("bad argument to 'pack' (number expected, got no value)"))?;
         let bytes = (value as i64).to_be_bytes();
         let mut bytes = bytes[8 - number.bytes.min(8)..].to_vec();
         if !number.big {

@@ -23,9 +23,9 @@ pub fn error(message: &str) -> Value {
 /// The message of an error reply, with its code.
 pub fn message_of(value: &Value) -> Option<String> {
     match value {
-        Value::ServerError(error) => {
-            Some(error.details().map_or_else(|| error.code().to_owned(), |details| format!("{} {details}", error.code())))
-        }
+        Value::ServerError(error) => Some(
+            error.details().map_or_else(|| error.code().to_owned(), |details| format!("{} {details}", error.code())),
+        ),
         _ => None,
     }
 }

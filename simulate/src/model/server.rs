@@ -230,11 +230,11 @@ impl Server {
     }
 
     /// All that was written so far is on disk from `at` on.
-    pub fn synced_from(&mut self, at: Duration) {
+    pub fn synced_from(&mut self, at: Duration, now: Duration) {
         for past in &mut self.past {
             past.on_disk.get_or_insert(at);
         }
-        self.forget_past(at);
+        self.forget_past(now);
     }
 
     /// Up to which write everything is on disk.

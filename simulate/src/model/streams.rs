@@ -53,7 +53,9 @@ pub fn xadd(call: &mut Call<'_>) -> Outcome {
     let stream = call.db.stream_mut(&key)?;
     let next = match asked {
         None if now_ms > stream.last.ms => Id { ms: now_ms, seq: 0 },
-        None => stream.last.next().ok_or("ERR The stream has exhausted the last possible ID, unable to add more items")?,
+        None => {
+            stream.last.next().ok_or("ERR The stream has exhausted the last possible ID, unable to add more items")?
+        }
         Some(asked) if asked > stream.last => asked,
         Some(_) => {
             return Err("ERR The ID specified in XADD is equal or smaller than the target stream top item".into());
@@ -156,9 +158,11 @@ pub fn xgroup(call: &mut Call<'_>) -> Outcome {
     }
     let (key, name) = (args[2].clone(), args[3].clone());
     if call.db.stream(&key)?.is_none() && !make {
-        return Err("ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the \
+        return Err(
+            "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the \
                     MKSTREAM option to create an empty stream automatically."
-            .into());
+                .into(),
+        );
     }
     let asked = if args[4] == b"$" { None } else { Some(id(&args[4])?) };
     let stream = call.db.stream_mut(&key)?;
@@ -174,7 +178,9 @@ pub fn xpending(call: &mut Call<'_>) -> Outcome {
     let args = call.args;
     let bounds = match args.len() {
         3 => None,
-        6 | 7 => Some((range_end(&args[3], 0, true)?, range_end(&args[4], u64::MAX, false)?, an_integer(&args[5])?.max(0))),
+        6 | 7 => {
+            Some((range_end(&args[3], 0, true)?, range_end(&args[4], u64::MAX, false)?, an_integer(&args[5])?.max(0)))
+        }
         _ => return Err(SYNTAX.into()),
     };
     let group = call.db.stream(call.key())?.and_then(|stream| stream.groups.get(&args[2]));

@@ -159,4 +159,3 @@ pub fn smembers(call: &mut Call<'_>) -> Outcome {
 pub fn keys(call: &mut Call<'_>) -> Outcome {
     Ok(Value::Array(call.db.keys.keys().map(text).collect()))
 }
-

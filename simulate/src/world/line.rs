@@ -73,10 +73,8 @@ impl Line {
 
 impl Given for Line {
     fn send(&self, command: &Cmd) -> BoxFuture<'static, RedisResult<Value>> {
-        let args: Vec<Vec<u8>> = command
-            .args_iter()
-            .map(|arg| if let Arg::Simple(arg) = arg { arg.to_vec() } else { Vec::new() })
-            .collect();
+        let args: Vec<Vec<u8>> =
+            command.args_iter().map(|arg| if let Arg::Simple(arg) = arg { arg.to_vec() } else { Vec::new() }).collect();
         let (answer, hear) = oneshot::channel();
         let connected = self.connected();
         if let Ok(sender) = &connected {
@@ -210,7 +208,7 @@ fn carry_out(shared: &Shared, who: &str, args: &[Vec<u8>], last_write: &mut u64)
         if state.server.fsync == Fsync::Always {
             let synced = now + Duration::from_millis(u64::from(!state.calm) * state.network.u64(0..=2));
             state.synced_at = synced.max(state.synced_at);
-            state.server.synced_from(state.synced_at);
+            state.server.synced_from(state.synced_at, now);
         }
         state.count("writes");
         let wrong = state.ledger.look(&state.server.db, state.server.writes, &state.records);

@@ -121,19 +121,14 @@ async fn settle(shared: &Shared) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let mut state = shared.lock();
-        if !state.wrong.is_empty() || state.ledger.is_settled(&state.server.db) {
+        if !state.wrong.is_empty() || state.ledger.left(&state.server.db).is_empty() {
             return;
         }
         if shared.elapsed() > deadline {
-            let open: Vec<String> = state
-                .ledger
-                .orders
-                .iter()
-                .filter(|(_, order)| !order.drained)
-                .map(|(gid, order)| format!("{gid} {:?}", order.state))
-                .collect();
+            let left = state.ledger.left(&state.server.db);
             let within = SETTLES_WITHIN.as_secs();
-            return state.wrong(format!("{within} s after all was mended there is still something open: {open:?}"));
+            return state
+                .wrong(format!("{within} s after all was mended there is still something on its way: {left:?}"));
         }
     }
 }
@@ -154,10 +149,7 @@ fn new_sale(plan: &plan::SalePlan) -> NewSale {
             endpoint,
             durability: plan.durability,
             webhook: None,
-            terms: Terms {
-                reserve: reserve.map(|for_ms| Reserve { for_ms, max_ms: for_ms }),
-                ..Terms::default()
-            },
+            terms: Terms { reserve: reserve.map(|for_ms| Reserve { for_ms, max_ms: for_ms }), ..Terms::default() },
         },
     }
 }

@@ -89,24 +89,51 @@ pub struct NetworkPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A node dies, and another comes up in its place.
-    Kill { node: usize, back_after: Duration },
+    Kill {
+        node: usize,
+        back_after: Duration,
+    },
     /// A node stands still: SIGSTOP.
-    Pause { node: usize, lasts: Duration },
+    Pause {
+        node: usize,
+        lasts: Duration,
+    },
     /// Nothing passes between a node and Redis.
-    Cut { node: usize, lasts: Duration },
+    Cut {
+        node: usize,
+        lasts: Duration,
+    },
     /// Redis dies and comes back; of what was not on disk so much is there, in hundredths.
-    Crash { kept: u64, cut: bool, back_after: Duration },
+    Crash {
+        kept: u64,
+        cut: bool,
+        back_after: Duration,
+    },
     /// A replica goes on in place of the server.
-    Promote { replica: usize, back_after: Duration },
+    Promote {
+        replica: usize,
+        back_after: Duration,
+    },
     /// A replica falls behind.
-    Lag { replica: usize, lasts: Duration },
+    Lag {
+        replica: usize,
+        lasts: Duration,
+    },
     ForgetScripts,
-    MemoryFull { lasts: Duration },
-    DiskFull { lasts: Duration },
+    MemoryFull {
+        lasts: Duration,
+    },
+    DiskFull {
+        lasts: Duration,
+    },
     /// The clock of Redis jumps ahead.
     ClockAhead(Duration),
-    ShopDown { lasts: Duration },
-    RecordsDown { lasts: Duration },
+    ShopDown {
+        lasts: Duration,
+    },
+    RecordsDown {
+        lasts: Duration,
+    },
 }
 
 fn ms(rng: &mut Rng, range: std::ops::RangeInclusive<u64>) -> Duration {

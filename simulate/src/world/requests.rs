@@ -76,10 +76,10 @@ pub async fn wish(town: Arc<Town>, number: usize, request: Request) {
 }
 
 fn order_of(number: usize, request: &Request) -> Order {
-    let items = request.items.iter().map(|(sku, quantity)| Item {
-        sku: Sku::parse(*sku).expect("a valid SKU"),
-        quantity: *quantity,
-    });
+    let items = request
+        .items
+        .iter()
+        .map(|(sku, quantity)| Item { sku: Sku::parse(*sku).expect("a valid SKU"), quantity: *quantity });
     Order {
         key: request.key.as_ref().map(|key| IdempotencyKey::parse(key.clone()).expect("a valid key")),
         buyer: Buyer::parse(request.buyer.clone()).expect("a valid buyer"),

@@ -72,13 +72,7 @@ impl Shared {
             wrong: Vec::new(),
             counts: BTreeMap::new(),
         };
-        Self {
-            began: Instant::now(),
-            plan,
-            state: Mutex::new(state),
-            progress: Notify::new(),
-            weather: Notify::new(),
-        }
+        Self { began: Instant::now(), plan, state: Mutex::new(state), progress: Notify::new(), weather: Notify::new() }
     }
 
     /// Since the world began.

@@ -174,14 +174,8 @@ fn decide(shared: &Shared, op: &str, order: &serde_json::Value) -> &'static str 
         let items = items.map(|item| {
             (item["sku"].as_str().unwrap_or_default().to_owned(), item["quantity"].as_u64().unwrap_or_default() as u32)
         });
-        let new = Order {
-            made,
-            payload: order["payload"].to_string(),
-            items: items.collect(),
-            end: None,
-            calls: 0,
-            ongoing,
-        };
+        let new =
+            Order { made, payload: order["payload"].to_string(), items: items.collect(), end: None, calls: 0, ongoing };
         state.shop.books.insert(gid.clone(), new);
     }
     let order = state.shop.books.get_mut(&gid).expect("put there above");

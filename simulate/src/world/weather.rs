@@ -30,7 +30,7 @@ pub async fn keep_up(shared: Arc<Shared>) {
         }
         if state.server.fsync == Fsync::EverySecond && now >= synced + SYNC_EVERY {
             synced = now;
-            state.server.synced_from(now);
+            state.server.synced_from(now, now);
         }
         drop(state);
         shared.progress.notify_waiters();

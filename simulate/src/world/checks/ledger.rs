@@ -246,7 +246,8 @@ impl Ledger {
             }
             let expected = of_orders.get(sku.as_str()).copied().unwrap_or_default();
             if sums != expected {
-                wrong.push(format!("{sku} of partition {number}: {sums:?} by its counters, {expected:?} by its orders"));
+                wrong
+                    .push(format!("{sku} of partition {number}: {sums:?} by its counters, {expected:?} by its orders"));
             }
         }
     }
@@ -273,7 +274,8 @@ impl Ledger {
                 let (buyer, units) = (String::from_utf8_lossy(buyer).into_owned(), String::from_utf8_lossy(units));
                 let expected = held.remove(&(number, buyer.clone())).unwrap_or_default();
                 if units.parse() != Ok(expected) {
-                    wrong.push(format!("{buyer} has {expected} units in partition {number}, and {units} by the ledger"));
+                    wrong
+                        .push(format!("{buyer} has {expected} units in partition {number}, and {units} by the ledger"));
                 }
             }
         }
@@ -324,7 +326,8 @@ impl Ledger {
             match self.orders.get_mut(&gid) {
                 Some(now) => {
                     now.admitted_write = order.admitted_write.min(now.admitted_write);
-                    let earlier = |now: Option<u64>, then: Option<u64>| now.map(|now| then.map_or(now, |then| then.min(now)));
+                    let earlier =
+                        |now: Option<u64>, then: Option<u64>| now.map(|now| then.map_or(now, |then| then.min(now)));
                     now.ended_write = earlier(now.ended_write, order.ended_write);
                     now.final_write = earlier(now.final_write, order.final_write);
                 }
@@ -336,14 +339,22 @@ impl Ledger {
         }
     }
 
-    /// Nothing of any order is left in Redis.
-    pub fn is_settled(&self, db: &Db) -> bool {
-        self.parts.iter().all(|keys| {
-            let empty = |key: &str| db.stream(key.as_bytes()).ok().flatten().is_none_or(|stream| stream.entries.is_empty());
+    /// What of orders is left in Redis, by key.
+    pub fn left(&self, db: &Db) -> Vec<String> {
+        let mut left = Vec::new();
+        for keys in &self.parts {
+            for key in [&keys.intake, &keys.finished, &keys.ends] {
+                let stream = db.stream(key.as_bytes()).ok().flatten();
+                left.extend(
+                    stream.filter(|stream| !stream.entries.is_empty()).map(|stream| format!("{key} {stream:?}")),
+                );
+            }
             let transit = db.hash(keys.transit.as_bytes()).ok().flatten();
-            let moving = transit.into_iter().flat_map(BTreeMap::keys).any(|key| !key.starts_with(b"last:"));
-            empty(&keys.intake) && empty(&keys.finished) && empty(&keys.ends) && !moving
-        })
+            if transit.into_iter().flat_map(BTreeMap::keys).any(|key| !key.starts_with(b"last:")) {
+                left.push(keys.transit.clone());
+            }
+        }
+        left
     }
 }
 

@@ -44,7 +44,10 @@ fn shop_and_records(state: &State, wrong: &mut Vec<String>) {
     }
     for (gid, record) in &state.records {
         if !state.shop.books.contains_key(gid) {
-            wrong.push(format!("{gid} is in the records as {:?}, and the order service never heard of it", record.status));
+            wrong.push(format!(
+                "{gid} is in the records as {:?}, and the order service never heard of it",
+                record.status
+            ));
         }
     }
     for (gid, order) in &state.ledger.orders {
