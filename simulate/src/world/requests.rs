@@ -9,8 +9,11 @@ use rushline::domain::ids::{Buyer, Gid, IdempotencyKey, SaleName, Sku};
 use rushline::domain::order::{Item, Order, Status};
 use rushline::sale::Refusal;
 use rushline::sale::admission::Answer;
+use rushline::sale::node::Node;
+use rushline::sale::open::Open;
 use rushline::sale::reservations::Ask;
 use rushline::sale::route::Placed;
+use rushline::sale::turns::Turn;
 use rushline::store;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -145,8 +148,16 @@ async fn placed(instance: &Arc<Instance>, order: Order) -> Heard {
     let (answer, hear) = oneshot::channel();
     instance.run(async move {
         let name = SaleName::parse(SALE).expect("a valid name");
-        let heard = match node.open(&name).await {
-            Ok(Some(open)) => match node.place(&open, order, false).await {
+        let open = node.open(&name).await;
+        let turn = match &open {
+            Ok(Some(open)) => open.turns.take(order.key.as_ref()).await.ok(),
+            _ => None,
+        };
+        if answer.is_closed() {
+            return; // as the doors do: who has left is not served when the turn comes
+        }
+        let heard = match open {
+            Ok(Some(open)) => match place(&node, &open, order, turn).await {
                 Ok(Placed::Refused(refusal)) => Heard::Refused(refusal),
                 Ok(Placed::Asked(part, asked)) => match asked.answer {
                     Answer::Admitted { address, .. } => Heard::Admitted(part.gid(address).to_string()),
@@ -163,6 +174,13 @@ async fn placed(instance: &Arc<Instance>, order: Order) -> Heard {
         biased;
         heard = hear => heard.unwrap_or(Heard::Nothing),
         () = instance.died.notified() => Heard::Nothing,
+    }
+}
+
+async fn place(node: &Node, open: &Open, order: Order, turn: Option<Turn>) -> Result<Placed, store::Error> {
+    match turn {
+        Some(turn) => node.place(open, order, turn, false).await,
+        None => Ok(Placed::Refused(Refusal::QueueFull)),
     }
 }
 
