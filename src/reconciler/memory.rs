@@ -9,6 +9,7 @@ use crate::sale::Part;
 use crate::sale::finished::{Batch, EndedEntry};
 use crate::store::notices::Notice;
 use crate::store::orders::{Address, status_of};
+use crate::zoo;
 use metrics::{counter, histogram};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,7 +36,8 @@ struct Share {
 impl Prepared {
     fn new(mut batches: Vec<Batch>) -> Self {
         let mut prepared = Self::default();
-        batches.sort_by(|a, b| Arc::as_ptr(&a.part).cmp(&Arc::as_ptr(&b.part))); // stable: those of a partition stay in order
+        // Stable: those of a partition stay in order.
+        batches.sort_by(|a, b| (a.part.name.as_str(), a.part.number).cmp(&(b.part.name.as_str(), b.part.number)));
         for batch in batches {
             prepared.add(batch);
         }
@@ -141,7 +143,7 @@ impl Reconciler {
     /// Are these ends still what Redis has? It may have been restarted since without the last of them, and then it is not
     /// known any more how their orders end. What is dropped here a sweep finds by its notice, when there is one again.
     async fn stands(&self, share: &Share) -> Result<bool, Error> {
-        if crate::zoo::planted("records trust memory after a restart") {
+        if zoo::planted("records trust memory after a restart") {
             return Ok(true);
         }
         let entries: Vec<EntryId> = share.notices.iter().flat_map(|notice| notice.entries.iter().copied()).collect();
@@ -160,7 +162,10 @@ impl Reconciler {
         crash::point("drain.before_write");
         let started = tokio::time::Instant::now();
         for batch in records.chunks(self.batch_max) {
-            sink.write(batch).await?;
+            match sink.write(batch).await {
+                Err(_) if zoo::planted("a failed write is taken for written") => {}
+                other => other?,
+            }
         }
         histogram!("rushline_records_write_seconds").record(started.elapsed());
         counter!("rushline_records_written_total").increment(records.len() as u64);

@@ -28,6 +28,7 @@ use crate::store::notices::Notice;
 use crate::store::orders::{Address, Detail, Entry, status_of};
 use crate::store::reservations::items_text;
 use crate::webhook;
+use crate::zoo;
 use metrics::{counter, gauge};
 use sink::Sink;
 use std::collections::HashMap;
@@ -144,7 +145,7 @@ impl Reconciler {
     async fn sweep_part(&self, part: &Part) -> Result<u64, Error> {
         self.carry_returns(part).await?;
         let waiting = self.node.redis.backlog(&part.keys).await?;
-        if waiting.finished > 0 {
+        if waiting.finished > 0 && !zoo::planted("notices of a dead node are not drained") {
             self.drain_owed(part).await?;
             let (node, lease) = (&self.node.name, self.node.limits.lease);
             loop {

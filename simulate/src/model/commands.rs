@@ -44,6 +44,7 @@ const COMMANDS: &[(&str, i32, bool, Run)] = &[
     ("exists", -2, false, strings::exists),
     ("type", 2, false, strings::kind),
     ("pttl", 2, false, strings::pttl),
+    ("pexpire", 3, true, strings::pexpire),
     ("ttl", 2, false, strings::ttl),
     ("sadd", -3, true, strings::sadd),
     ("smembers", 2, false, strings::smembers),

@@ -148,14 +148,20 @@ pub fn xrevrange(call: &mut Call<'_>) -> Outcome {
 /// `XGROUP CREATE key group id [MKSTREAM]`.
 pub fn xgroup(call: &mut Call<'_>) -> Outcome {
     let args = call.args;
+    if !is(&args[1], "create") {
+        return Err(format!("ERR unknown subcommand '{}'. Try XGROUP HELP.", show(&args[1])));
+    }
+    if args.len() < 5 {
+        return Err(wrong_number("xgroup|create"));
+    }
     let make = match args.get(5) {
         None => false,
         Some(word) if is(word, "mkstream") && args.len() == 6 => true,
-        Some(_) => return Err(SYNTAX.into()),
+        Some(_) => {
+            let word = show(&args[1]);
+            return Err(format!("ERR unknown subcommand or wrong number of arguments for '{word}'. Try XGROUP HELP."));
+        }
     };
-    if args.len() < 5 || !is(&args[1], "create") {
-        return Err("ERR unknown subcommand or wrong number of arguments for 'xgroup'".into());
-    }
     let (key, name) = (args[2].clone(), args[3].clone());
     if call.db.stream(&key)?.is_none() && !make {
         return Err(
@@ -179,7 +185,8 @@ pub fn xpending(call: &mut Call<'_>) -> Outcome {
     let bounds = match args.len() {
         3 => None,
         6 | 7 => {
-            Some((range_end(&args[3], 0, true)?, range_end(&args[4], u64::MAX, false)?, an_integer(&args[5])?.max(0)))
+            let most = an_integer(&args[5])?.max(0);
+            Some((range_end(&args[3], 0, true)?, range_end(&args[4], u64::MAX, false)?, most))
         }
         _ => return Err(SYNTAX.into()),
     };

@@ -137,6 +137,13 @@ pub fn pttl(call: &mut Call<'_>) -> Outcome {
     }))
 }
 
+pub fn pexpire(call: &mut Call<'_>) -> Outcome {
+    let at = call.now_ms() as i64 + an_integer(&call.args[2])?;
+    let Some(kept) = call.db.keys.get_mut(&call.args[1]) else { return Ok(Value::Int(0)) };
+    kept.expires_ms = Some(at.max(0) as u64);
+    Ok(Value::Int(1))
+}
+
 pub fn ttl(call: &mut Call<'_>) -> Outcome {
     match pttl(call)? {
         Value::Int(ms) if ms >= 0 => Ok(Value::Int((ms + 500) / 1000)),

@@ -1,6 +1,7 @@
 //! A node's connection to Redis: what is sent arrives later, in order, and is answered in order; or the connection breaks
 //! before or after the command was carried out, which from the node looks the same.
 
+use super::checks::ledger::Now;
 use super::node::Instance;
 use super::shared::Shared;
 use crate::model::commands::{self, is};
@@ -211,7 +212,8 @@ fn carry_out(shared: &Shared, who: &str, args: &[Vec<u8>], last_write: &mut u64)
             state.server.synced_from(state.synced_at, now);
         }
         state.count("writes");
-        let wrong = state.ledger.look(&state.server.db, state.server.writes, &state.records);
+        let at = Now { world: now, redis_ms: state.server.clock(now).as_millis() as u64 };
+        let wrong = state.ledger.look(&state.server.db, state.server.writes, at, &state.records);
         for wrong in wrong {
             state.wrong(format!("after {} of {who}: {wrong}", name_of(args)));
         }

@@ -210,7 +210,7 @@ fn sale_plan(rng: &mut Rng, redis: &RedisPlan) -> SalePlan {
         reserve: chance(rng, 35).then(|| ms(rng, 400..=3_000)),
         bulk: chance(rng, 30),
         restocks,
-        grows: (partitions == 1 && chance(rng, 15)).then(|| ms(rng, 500..=6_000)),
+        grows: (partitions == 1 && chance(rng, 30)).then(|| ms(rng, 500..=6_000)),
         items,
     }
 }
@@ -221,7 +221,12 @@ fn requests(rng: &mut Rng, sale: &SalePlan) -> Vec<Request> {
     (0..rng.usize(4..=24))
         .map(|number| {
             let key = chance(rng, 75).then(|| format!("k{number}"));
-            let at = if rush { ms(rng, 0..=400) } else { ms(rng, 0..=9_000) };
+            let at = match sale.grows {
+                // Around the moment at which buyers get another home.
+                Some(grows) if chance(rng, 50) => (grows + ms(rng, 0..=600)).saturating_sub(Duration::from_millis(100)),
+                _ if rush => ms(rng, 0..=400),
+                _ => ms(rng, 0..=9_000),
+            };
             let picked = rng.usize(0..sale.items.len());
             let both = sale.items.len() > 1 && chance(rng, 20);
             let items = sale.items.iter().enumerate().filter(|(at, _)| both || *at == picked);

@@ -208,10 +208,21 @@ async fn then(town: &Town, request: &Request, gid: &str) {
             && let Some(status) = ended(&instance, gid, what.clone()).await
         {
             town.shared.note(|| format!("buyer    {} {what:?} {gid}: {status:?}", request.buyer));
+            look_at_verdict(&town.shared, gid);
             town.shared.lock().verdicts_push(gid, status);
             return;
         }
         tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+}
+
+/// Nobody hears how a reservation ended before that is durable.
+fn look_at_verdict(shared: &Shared, gid: &str) {
+    let now = shared.now();
+    let mut state = shared.lock();
+    let ended = state.ledger.order(gid).and_then(|order| order.ended_write);
+    if ended.is_none_or(|write| !state.is_durable(&shared.plan, write, now)) {
+        state.wrong(format!("the buyer of {gid} is told of its end before that is durable"));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Carries out the faults of a plan, and mends everything at the end.
 
+use super::checks::ledger::Now;
 use super::plan::Fault;
 use super::shared::Shared;
 use super::town::Town;
@@ -78,7 +79,8 @@ async fn carry_out(town: Arc<Town>, fault: Fault) {
                 let mut state = shared.lock();
                 let state = &mut *state;
                 state.server.crash(now, |unsynced| unsynced * kept / 100, cut);
-                state.ledger.rewind(&state.server.db, state.server.writes);
+                let at = Now { world: now, redis_ms: 0 };
+                state.ledger.rewind(&state.server.db, state.server.writes, at);
             }
             tokio::time::sleep(back_after).await;
             come_back(shared);
@@ -93,7 +95,8 @@ async fn carry_out(town: Arc<Town>, fault: Fault) {
                 let all_have = usize::from(state.server.replicas.len() == 1);
                 let chosen = if all_have == 1 { replica } else { best.unwrap_or(replica) };
                 state.server.promote(chosen, now);
-                state.ledger.rewind(&state.server.db, state.server.writes);
+                let at = Now { world: now, redis_ms: 0 };
+                state.ledger.rewind(&state.server.db, state.server.writes, at);
             }
             tokio::time::sleep(back_after).await;
             come_back(shared);

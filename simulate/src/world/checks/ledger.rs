@@ -13,10 +13,18 @@ use rushline::domain::reservation::{End, Move, State};
 use rushline::store::frame;
 use rushline::store::keys::Keys;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub const SALE: &str = "s";
 /// Most partitions a simulated sale ever has.
 const PARTITIONS_MAX: u16 = 3;
+
+/// The time of day in the world and, in ms, at Redis.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    pub world: Duration,
+    pub redis_ms: u64,
+}
 
 pub struct Ledger {
     parts: Vec<Keys>,
@@ -24,8 +32,10 @@ pub struct Ledger {
     limit: Option<u32>,
     reserves: bool,
     pub orders: BTreeMap<String, Order>,
-    /// Availability over the whole sale, when it changed: by SKU, time of day in ms and units.
     began: bool,
+    reserve_ms: u64,
+    /// Units that could be had in the whole sale, by SKU, and since when (time of day).
+    pub available: Vec<(Duration, BTreeMap<String, i64>)>,
 }
 
 #[derive(Debug, Clone)]
@@ -64,6 +74,8 @@ impl Ledger {
             reserves: sale.reserve.is_some(),
             orders: BTreeMap::new(),
             began: false,
+            reserve_ms: sale.reserve.map_or(0, |reserve| reserve.as_millis() as u64),
+            available: Vec::new(),
         }
     }
 
@@ -99,7 +111,7 @@ impl Ledger {
     }
 
     /// Looks at everything after a write. What is wrong, in words.
-    pub fn look(&mut self, db: &Db, write: u64, records: &BTreeMap<String, Kept>) -> Vec<String> {
+    pub fn look(&mut self, db: &Db, write: u64, now: Now, records: &BTreeMap<String, Kept>) -> Vec<String> {
         let mut wrong = Vec::new();
         if !self.began {
             // It begins with its first script, whole.
@@ -110,12 +122,13 @@ impl Ledger {
         }
         for number in 0..self.parts.len() {
             if db.keys.contains_key(self.parts[number].sale.as_bytes()) {
-                self.look_at_orders(db, number, write, records, &mut wrong);
+                self.look_at_orders(db, number, write, now.redis_ms, records, &mut wrong);
                 self.look_at_units(db, number, &mut wrong);
             }
         }
         self.look_at_buyers(db, &mut wrong);
         self.look_at_transit(db, &mut wrong);
+        self.note_available(db, now.world);
         for (key, kept) in &db.keys {
             if kept.expires_ms.is_some() && key.starts_with(b"rl:{s/") {
                 wrong.push(format!("{} has a time to live", String::from_utf8_lossy(key)));
@@ -129,6 +142,7 @@ impl Ledger {
         db: &Db,
         number: usize,
         write: u64,
+        redis_ms: u64,
         records: &BTreeMap<String, Kept>,
         wrong: &mut Vec<String>,
     ) {
@@ -177,6 +191,10 @@ impl Ledger {
                 if order.state != state {
                     if !is_step(order.state, state, self.reserves) {
                         wrong.push(format!("{gid} went from {:?} to {state:?}", order.state));
+                    }
+                    let paid = matches!(state, State::Ended(End::Confirmed, _)) && order.state.is_open();
+                    if self.reserves && paid && redis_ms >= id.ms + self.reserve_ms {
+                        wrong.push(format!("{gid} is paid after its time"));
                     }
                     order.state = state;
                 }
@@ -314,14 +332,41 @@ impl Ledger {
         }
     }
 
+    /// Units that nobody has, in all partitions and between them.
+    fn note_available(&mut self, db: &Db, now: Duration) {
+        let number = |text: &Text| String::from_utf8_lossy(text).parse::<i64>().unwrap_or_default();
+        let mut sums = self.loaded(db);
+        for keys in &self.parts {
+            let stock = db.hash(keys.stock.as_bytes()).ok().flatten();
+            for (sku, units) in &mut sums {
+                let of = |name: &str| {
+                    stock.and_then(|stock| stock.get(format!("{sku}:{name}").as_bytes())).map_or(0, number)
+                };
+                *units -= of("reserved") + of("sold");
+            }
+        }
+        if self.available.last().is_none_or(|(_, last)| *last != sums) {
+            self.available.push((now, sums));
+        }
+    }
+
+    /// Was there a moment in this time at which so many units were not to be had?
+    pub fn was_short(&self, sku: &str, units: i64, from: Duration, to: Duration) -> bool {
+        self.available.iter().enumerate().any(|(at, (since, sums))| {
+            let until = self.available.get(at + 1).map_or(Duration::MAX, |(next, _)| *next);
+            *since <= to && until >= from && sums.get(sku).is_none_or(|available| *available < units)
+        })
+    }
+
     /// Redis came back with less. What nobody had heard of may be gone; the rest is as Redis has it now.
-    pub fn rewind(&mut self, db: &Db, write: u64) {
+    pub fn rewind(&mut self, db: &Db, write: u64, now: Now) {
         let before = std::mem::take(&mut self.orders);
         let mut wrong = Vec::new();
         self.began = db.keys.contains_key(self.parts[0].sale.as_bytes());
         for number in 0..self.parts.len() {
-            self.look_at_orders(db, number, write, &BTreeMap::new(), &mut wrong);
+            self.look_at_orders(db, number, write, 0, &BTreeMap::new(), &mut wrong);
         }
+        self.note_available(db, now.world);
         for (gid, order) in before {
             match self.orders.get_mut(&gid) {
                 Some(now) => {

@@ -4,7 +4,9 @@
 use crate::world::requests::{Heard, Told};
 use crate::world::shared::{Shared, State};
 use rushline::domain::order::Status;
+use rushline::sale::Refusal;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 pub fn look(shared: &Shared) {
     let mut state = shared.lock();
@@ -99,6 +101,7 @@ fn buyer(shared: &Shared, state: &State, number: usize, wrong: &mut Vec<String>)
         wrong.push(format!("r{number} was refused each time, and there is order {gid}"));
     }
     overtaken(shared, state, number, &tries, wrong);
+    refusals(shared, state, number, &tries, wrong);
 }
 
 /// At one node the tries of one request are decided in their order: whoever hears "sold out" on a later try must not get
@@ -113,6 +116,33 @@ fn overtaken(shared: &Shared, state: &State, number: usize, tries: &[&Told], wro
         let earlier_try = tries.iter().any(|other| other.began < told.began);
         if u128::from(order.entry.ms) > told.ended.as_millis() && earlier_try && !later_try {
             wrong.push(format!("r{number} heard {:?} and got {gid} by an earlier try after that", told.heard));
+        }
+    }
+}
+
+/// What memory may tell of is this old at most (`sale/known`), and a little for the way.
+const MEMORY: Duration = Duration::from_millis(20);
+
+/// A refusal tells of a moment of its own try; whoever has the order already hears that instead.
+fn refusals(shared: &Shared, state: &State, number: usize, tries: &[&Told], wrong: &mut Vec<String>) {
+    let request = &shared.plan.requests[number];
+    let payload = format!("\"r{number}\"");
+    let admitted = state.ledger.orders.iter().find(|(_, order)| order.payload == payload);
+    for told in tries {
+        let Heard::Refused(refusal) = told.heard else { continue };
+        let short = |sku: &str, units: u32| {
+            state.ledger.was_short(sku, i64::from(units), told.began.saturating_sub(MEMORY), told.ended)
+        };
+        if refusal == Refusal::SoldOut && !request.items.iter().any(|(sku, units)| short(sku, *units)) {
+            wrong.push(format!("r{number} heard at {:?} that it is sold out, and it never was meanwhile", told.ended));
+        }
+        if let Some((gid, order)) = admitted
+            && request.key.is_some()
+            && refusal != Refusal::QueueFull
+            && !shared.plan.sets_clock()
+            && u128::from(order.entry.ms) < told.began.as_millis()
+        {
+            wrong.push(format!("r{number} has order {gid} and hears {refusal:?} when it asks again"));
         }
     }
 }
