@@ -166,12 +166,6 @@ pub const ANIMALS: &[Animal] = &[
         "if not is_gone[ids[i]] then",
     ),
     script(
-        "what has not ended is drained",
-        "entry_drained",
-        "if outcome and not string.find(outcome, '.', 1, true) and",
-        "if outcome and",
-    ),
-    script(
         "a lease is taken back",
         "entry_renew",
         "if pending[1] and pending[1][2] == ARGV[1] then",
@@ -184,6 +178,7 @@ pub const ANIMALS: &[Animal] = &[
         "",
     ),
     product("nobody waits for the disk"),
+    product("a sale is told of before it is durable"),
     product("what others wrote is taken for durable"),
     product("a verdict is told before it is durable"),
     product("file not rewritten after a load"),

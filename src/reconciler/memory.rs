@@ -1,7 +1,7 @@
 //! Draining from memory what this node ended itself: see [`crate::sale::finished`]. One write to the sink for all sales,
 //! then one script a partition to have Redis forget.
 
-use super::{Error, Reconciler, has_ended, hooks, sold};
+use super::{Error, Reconciler, hooks, sold};
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::{Order, Record};
@@ -28,6 +28,8 @@ pub(super) struct Prepared {
 struct Share {
     part: Arc<Part>,
     notices: Vec<Notice>,
+    /// The ends of those that are known, a character an order.
+    ended: Vec<(EntryId, Vec<u8>)>,
     unknown: Vec<EntryId>,
     details: Vec<Address>,
     records: std::ops::Range<usize>,
@@ -47,8 +49,15 @@ impl Prepared {
     fn add(&mut self, batch: Batch) {
         let start = self.records.len();
         if self.shares.last().is_none_or(|share| !Arc::ptr_eq(&share.part, &batch.part)) {
-            let (notices, unknown, details) = (Vec::new(), Vec::new(), Vec::new());
-            self.shares.push(Share { part: batch.part.clone(), notices, unknown, details, records: start..start });
+            let (notices, ended, unknown, details) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            self.shares.push(Share {
+                part: batch.part.clone(),
+                notices,
+                ended,
+                unknown,
+                details,
+                records: start..start,
+            });
         }
         let share = self.shares.last_mut().expect("pushed above");
         let known = batch.entries.iter().map(|ended| ended.entry.id);
@@ -57,6 +66,7 @@ impl Prepared {
         share.unknown.extend(batch.unknown);
         for ended in batch.entries {
             let entry = ended.entry.id;
+            share.ended.push((entry, ended.codes.clone()));
             share.details.extend(ended.details.iter().map(|(index, _)| Address { entry, index: *index }));
             records(&share.part, ended, batch.notice.ms, &mut self.records);
         }
@@ -146,14 +156,22 @@ impl Reconciler {
         if zoo::planted("records trust memory after a restart") {
             return Ok(true);
         }
-        let entries: Vec<EntryId> = share.notices.iter().flat_map(|notice| notice.entries.iter().copied()).collect();
-        let mut ended = true;
-        for some in entries.chunks(ENTRIES_MAX) {
-            let outcomes = self.node.redis.outcomes(&share.part.keys, some).await?;
-            // One that is gone has been put into the records by another node.
-            ended &= outcomes.iter().flatten().all(|outcome| has_ended(outcome));
+        let mut seen = HashSet::new();
+        if !share.ended.iter().all(|(entry, _)| seen.insert(*entry)) {
+            return Ok(false); // it ended twice: the first end was lost, and this node called its orders once more
         }
-        Ok(ended)
+        for some in share.ended.chunks(ENTRIES_MAX) {
+            let ids: Vec<EntryId> = some.iter().map(|(entry, _)| *entry).collect();
+            let outcomes = self.node.redis.outcomes(&share.part.keys, &ids).await?;
+            // One that is gone has been put into the records by another node.
+            let stands = |((_, codes), outcome): (&(EntryId, Vec<u8>), Option<String>)| {
+                outcome.is_none_or(|outcome| outcome.as_bytes() == codes)
+            };
+            if !some.iter().zip(outcomes).all(stands) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Writes records durably.

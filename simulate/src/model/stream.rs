@@ -21,8 +21,12 @@ impl Id {
     /// `ms-seq`, or `ms` with the sequence number that is missing.
     pub fn parse(text: &[u8], missing_seq: u64) -> Option<Id> {
         let text = std::str::from_utf8(text).ok()?;
-        // As string2ull: digits, without a sign.
-        let number = |part: &str| if part.starts_with('+') { None } else { part.parse::<u64>().ok() };
+        // As string2ull: blanks and a plus are passed over in front, by the C library.
+        let number = |part: &str| {
+            let part = part.trim_start_matches([' ', '\t']);
+            let part = part.strip_prefix('+').unwrap_or(part);
+            if part.starts_with('+') { None } else { part.parse::<u64>().ok() }
+        };
         match text.split_once('-') {
             Some((ms, seq)) => Some(Id { ms: number(ms)?, seq: number(seq)? }),
             None => Some(Id { ms: number(text)?, seq: missing_seq }),

@@ -184,11 +184,7 @@ async fn open_sale(town: &Town) {
     insist(town, |node| {
         let (sale, plan) = (sale.clone(), plan.clone());
         async move {
-            node.redis.create_sale(&sale, "{}").await.ok()?;
-            let open = node.open(&sale.sale).await.ok()??;
-            if plan.partitions > 1 {
-                node.grow(&open, plan.partitions, true).await.ok()?;
-            }
+            node.create(&sale, "{}", plan.partitions).await.ok()?;
             Some(())
         }
     })
@@ -205,7 +201,7 @@ async fn operate(town: Arc<Town>) {
         let sale = Arc::new(new_sale(&plan));
         insist(&town, |node| {
             let sale = sale.clone();
-            async move { node.redis.create_sale(&sale, "{}").await.ok() }
+            async move { node.create(&sale, "{}", 1).await.ok() }
         })
         .await;
     }

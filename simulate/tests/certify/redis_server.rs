@@ -34,7 +34,7 @@ impl RedisServer {
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
             .arg(&socket)
             .current_dir(directory.path())
-            .stdout(Stdio::null())
+            .stdout(if std::env::var_os("CERTIFY_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
             .spawn()
             .unwrap();
         let mut server = Self { process, _directory: directory, socket, version: String::new() };
