@@ -5,7 +5,7 @@
 //! when it dies, and calls arrive late, twice or never. Which one is meant is known from who is running, so nothing has to
 //! be handed through the rest of the program.
 
-use crate::store::link::Given;
+use crate::store::connection::Given;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::StatusCode;

@@ -9,7 +9,7 @@ use crate::model::reply;
 use crate::model::server::Fsync;
 use futures_util::future::BoxFuture;
 use redis::{Arg, Cmd, RedisResult, Value};
-use rushline::store::link::Given;
+use rushline::store::connection::Given;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -12,7 +12,7 @@ use rushline::reconciler::Records;
 use rushline::sale::Limits;
 use rushline::sale::node::Node;
 use rushline::serve;
-use rushline::store::link::Given;
+use rushline::store::connection::Given;
 use rushline::store::place::Tls;
 use rushline::store::redis::{Redis, Settings};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -10,7 +10,7 @@ use http::StatusCode;
 use redis::aio::MultiplexedConnection;
 use redis::{Arg, Cmd, Pipeline, RedisResult, Value};
 use rushline::outside::{Gate, Outside};
-use rushline::store::link::Given;
+use rushline::store::connection::Given;
 use rushline_simulate::model::reply;
 use rushline_simulate::model::server::{Fsync, Server};
 use std::sync::{Arc, Weak};

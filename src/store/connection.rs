@@ -16,12 +16,12 @@ pub trait Given: Send + Sync {
 
 /// Cheap to clone; clones share the connection.
 #[derive(Clone)]
-pub enum Link {
+pub enum Connection {
     Driver(ConnectionManager),
     Given(Arc<dyn Given>),
 }
 
-impl Link {
+impl Connection {
     pub fn lazy(client: Client, config: ConnectionManagerConfig, patience: Duration) -> RedisResult<Self> {
         match outside::current() {
             None => Ok(Self::Driver(ConnectionManager::new_lazy_with_config(client, config)?)),
@@ -52,7 +52,7 @@ impl Link {
     }
 }
 
-impl ConnectionLike for Link {
+impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(self.send_packed_command(command))
     }
