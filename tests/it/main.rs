@@ -14,6 +14,7 @@ mod http;
 mod ledger;
 mod properties;
 mod proto;
+mod queries;
 mod readme;
 mod records;
 mod redis_faults;
