@@ -187,6 +187,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(show_metrics))
+        .merge(crate::dashboard::routes())
         .fallback(async || {
             Problem::new(
                 StatusCode::NOT_FOUND,

@@ -51,8 +51,9 @@ export const pill = (word) => h('span', { class: `pill ${KINDS[word] ?? 'quiet'}
 
 export const time = (iso) => (iso ? h('time', { datetime: iso, title: iso }, when(iso)) : h('span', { class: 'quiet' }, '–'));
 
-/** A table; `numbers` are the columns to the right. On a phone each row becomes a card with the names in front. */
-export function table(header, rows, { numbers = [], empty = 'Nothing here.' } = {}) {
+/** A table; `numbers` are the columns to the right, `swatches` those that
+ * have a colour in a bar. On a phone each row becomes a card with the names in front. */
+export function table(header, rows, { numbers = [], swatches = [], empty = 'Nothing here.' } = {}) {
   if (rows.length === 0) return h('p', { class: 'quiet empty' }, empty);
   const kind = (at) => (numbers.includes(at) ? 'number' : null);
   return h(
@@ -61,7 +62,7 @@ export function table(header, rows, { numbers = [], empty = 'Nothing here.' } = 
     h(
       'table',
       null,
-      h('thead', null, h('tr', null, header.map((name, at) => h('th', { scope: 'col', class: kind(at) }, name)))),
+      h('thead', null, h('tr', null, header.map((name, at) => h('th', { scope: 'col', class: kind(at) }, swatches.includes(at) && h('span', { class: `swatch ${name.toLowerCase()}`, 'aria-hidden': 'true' }), name)))),
       h(
         'tbody',
         null,

@@ -130,7 +130,7 @@ export function sale(name) {
     table(
       ['SKU', '', 'Available', 'Reserved', 'Sold', 'Loaded'],
       one.items.map((item) => ({ key: item.sku, cells: [item.sku, stockBar(item), count(item.available), count(item.reserved), count(item.sold), count(item.loaded)] })),
-      { numbers: [2, 3, 4, 5] },
+      { numbers: [2, 3, 4, 5], swatches: [2, 3, 4] },
     );
 
   const settings = (one) =>

@@ -48,8 +48,8 @@ async fn all_pages(app: &App, path: &str, list: &str, limit: usize) -> Vec<Value
         }
     }
     let mut gids: Vec<&str> = found.iter().map(|one| one["gid"].as_str().unwrap()).collect();
-    let times: Vec<&Value> = found.iter().map(|one| &one["admitted_at"]).collect();
-    assert!(times.windows(2).all(|pair| pair[0].as_str() >= pair[1].as_str()), "newest first: {times:?}");
+    let times: Vec<jiff::Timestamp> = found.iter().map(begun).collect();
+    assert!(times.is_sorted_by(|a, b| a >= b), "newest first: {times:?}");
     gids.sort_unstable();
     let count = gids.len();
     gids.dedup();
@@ -59,4 +59,9 @@ async fn all_pages(app: &App, path: &str, list: &str, limit: usize) -> Vec<Value
 
 fn column<'v>(rows: &'v [Value], name: &str) -> Vec<&'v str> {
     rows.iter().map(|row| row[name].as_str().unwrap_or_default()).collect()
+}
+
+fn begun(one: &Value) -> jiff::Timestamp {
+    let at = one.get("admitted_at").unwrap_or(&one["created_at"]);
+    at.as_str().unwrap().parse().unwrap()
 }
