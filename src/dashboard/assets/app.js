@@ -22,7 +22,7 @@ let shown = '';
 
 /** Draws the page as it is now. Pages call it when they learnt something. */
 export function draw() {
-  if (page) morphChildren(main, [page.view()].flat().filter(Boolean));
+  if (page) morphChildren(main, [page.view()].flat(Infinity).filter(Boolean));
   bar();
 }
 
