@@ -6,6 +6,7 @@ mod barrier;
 #[cfg(feature = "client")]
 mod client;
 mod crash;
+mod dashboard;
 mod dtm_doors;
 mod dtm_http;
 mod durability;
