@@ -10,6 +10,7 @@
 //! - [`registry`]: etcd, where services find this server and it finds theirs.
 //! - [`reconciler`]: drains finished orders to the records, and audits.
 //! - [`server`]: the doors, HTTP and gRPC; they only translate. [`proto`]: the messages of gRPC.
+//! - `dashboard`: the page at `/`, which asks the HTTP interface like anybody else.
 //! - [`config`], [`cli`], [`serve`]: how it is set up and started.
 //! - [`demo`]: a small real order service, for a first look.
 //! - `client`: taking part in global transactions and placing orders, from Rust.
@@ -30,6 +31,8 @@ pub mod client;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod crash;
+#[cfg(feature = "server")]
+mod dashboard;
 #[cfg(feature = "server")]
 pub mod demo;
 #[cfg(any(feature = "server", feature = "client"))]

@@ -25,6 +25,8 @@ use tokio::sync::{Semaphore, watch};
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How often Redis is asked how it is.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// How often this node says that it is there.
+const SAY_EVERY: Duration = Duration::from_secs(2);
 /// How often refusals are added up in Redis.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -75,6 +77,7 @@ async fn serve(
         settings: door(&config),
         metrics: metrics.clone(),
         event_streams: Arc::new(Semaphore::new(config.http.event_streams_max)),
+        live: server::Live::default(),
         stopping: stopping.clone(),
     });
 
@@ -111,6 +114,7 @@ async fn serve(
         }
     });
 
+    let saying = tokio::spawn(server::say_node(app.clone(), address.to_string(), SAY_EVERY));
     let doors = Doors::new(app);
     tokio::spawn(doors.clone().follow_health(stopping.clone()));
     let grace = config.shutdown.grace;
@@ -151,6 +155,10 @@ async fn serve(
         tokio::time::sleep(Duration::from_millis(10)).await; // orders end in many places; there is no one event
     }
     driver.stop(deadline).await;
+    saying.abort();
+    if let Err(error) = redis.forget_node(&config.node.name).await {
+        tracing::debug!(%error, "this node could not say that it leaves");
+    }
     node.hand_over(Duration::from_secs(2)).await;
     if let Some(shop) = shop {
         shop.close().await;

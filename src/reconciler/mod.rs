@@ -11,6 +11,7 @@ pub mod audit;
 mod memory;
 pub mod mongo;
 mod returns;
+pub mod search;
 pub mod sink;
 pub mod sql;
 mod transaction;
@@ -52,6 +53,11 @@ pub struct Records {
 impl Records {
     pub fn new(url: &str) -> Arc<Self> {
         Arc::new(Self { url: url.to_owned(), sink: OnceCell::new() })
+    }
+
+    /// What kind it is, once it was opened.
+    pub fn opened(&self) -> Option<&'static str> {
+        self.sink.get().map(Sink::kind)
     }
 
     pub async fn sink(&self) -> Result<&Sink, sink::Error> {

@@ -118,7 +118,7 @@ impl Sink {
     }
 
     /// Adds to records, which are in the byte order of their gids, what came back of them.
-    async fn add_returns(&self, records: &mut [Record]) -> Result<(), Error> {
+    pub(super) async fn add_returns(&self, records: &mut [Record]) -> Result<(), Error> {
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
         let (first, last) = (first.gid.to_string(), last.gid.to_string());
         let returned = match self {

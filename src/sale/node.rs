@@ -7,6 +7,7 @@ use super::finished::Finished;
 use super::gather::Gather;
 use super::keeper::{Keeper, Message};
 use super::open::{Open, OpenPart};
+use super::refusals::Refusals;
 use super::telling::Teller;
 use super::waiters::Waiters;
 use super::watch::Watch;
@@ -33,6 +34,8 @@ pub struct Node {
     pub limits: Limits,
     /// Entries whose orders have all ended, for the reconciler.
     pub finished: Arc<Finished>,
+    /// Who was refused last here, for whoever asks why.
+    pub refusals: Refusals,
     sales: ArcSwap<HashMap<String, Arc<Open>>>,
     opening: Mutex<()>,
     outdated: Arc<Notify>,
@@ -48,6 +51,7 @@ impl Node {
             name: name.into(),
             limits,
             finished: Arc::default(),
+            refusals: Refusals::default(),
             sales: ArcSwap::default(),
             opening: Mutex::default(),
             outdated: Arc::default(),

@@ -86,7 +86,7 @@ pub async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) -> Answ
     Ok(Json(view(&app, &open).await?))
 }
 
-async fn view(app: &App, open: &Open) -> Answer<SaleView> {
+pub async fn view(app: &App, open: &Open) -> Answer<SaleView> {
     app.node.refresh(open).await?;
     app.node.tell_refused_of(open).await;
     let stored = open.sale.stored.load_full();

@@ -69,6 +69,11 @@ pub fn sales(prefix: &str) -> String {
     format!("{prefix}sales")
 }
 
+/// What each node last said of itself, by name.
+pub fn nodes(prefix: &str) -> String {
+    format!("{prefix}nodes")
+}
+
 /// Over how many slots global transactions are spread. Part of the keys: it never changes for a prefix.
 pub const TRANS_PARTITIONS: u16 = 16;
 

@@ -438,7 +438,11 @@ impl Redis {
         self.with_outcomes(keys, read_entries(&reply)?).await
     }
 
-    async fn with_outcomes(&self, keys: &Keys, entries: Vec<(EntryId, Vec<Frame>)>) -> Result<Vec<Entry>, Error> {
+    pub(super) async fn with_outcomes(
+        &self,
+        keys: &Keys,
+        entries: Vec<(EntryId, Vec<Frame>)>,
+    ) -> Result<Vec<Entry>, Error> {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
@@ -562,7 +566,7 @@ fn read_address(value: &Value) -> Option<Address> {
 }
 
 /// Stream entries of the intake: `[[id, ['v1', frames]], …]`.
-fn read_entries(reply: &Value) -> Result<Vec<(EntryId, Vec<Frame>)>, Error> {
+pub(super) fn read_entries(reply: &Value) -> Result<Vec<(EntryId, Vec<Frame>)>, Error> {
     let unexpected = |problem: &str| Error::Unexpected { what: "an entry of the intake", reply: problem.into() };
     let raw: Vec<(String, Vec<Vec<u8>>)> =
         redis::from_redis_value_ref(reply).map_err(|error| unexpected(&error.to_string()))?;

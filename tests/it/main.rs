@@ -6,6 +6,7 @@ mod barrier;
 #[cfg(feature = "client")]
 mod client;
 mod crash;
+mod dashboard;
 mod dtm_doors;
 mod dtm_http;
 mod durability;
@@ -14,6 +15,7 @@ mod http;
 mod ledger;
 mod properties;
 mod proto;
+mod queries;
 mod readme;
 mod records;
 mod redis_faults;
