@@ -44,6 +44,8 @@ pub(super) struct Server {
     pub aside: ConnectionManager,
     promise: ArcSwap<Promise>,
     usable: AtomicBool,
+    /// It was too full to take on more, the last time that somebody asked.
+    pub short: AtomicBool,
     verifying: tokio::sync::Mutex<()>,
     /// How often it was verified.
     verified: AtomicU64,
@@ -61,6 +63,7 @@ impl Server {
             manner: manner.clone(),
             promise: ArcSwap::default(),
             usable: AtomicBool::new(false),
+            short: AtomicBool::new(false),
             verifying: tokio::sync::Mutex::new(()),
             verified: AtomicU64::new(0),
         }))
@@ -107,7 +110,7 @@ impl Server {
         }
         let mut connection = self.own()?;
         let promise = read_promise(&mut connection).await?;
-        if promise.run_id != self.promise.load().run_id {
+        if promise.run() != self.promise.load().run() {
             self.doubt(); // nobody queues up behind the rewrite
         }
         let rewrite = self.manner.rewrite_after_load && promise.aof_on && promise.aof_load_truncated != Some(false);
@@ -118,7 +121,7 @@ impl Server {
             let _: String = redis::cmd("SCRIPT").arg("LOAD").arg(script.source).query_async(&mut connection).await?;
         }
         let earlier = self.promise.swap(Arc::new(promise.clone()));
-        if earlier.run_id != promise.run_id {
+        if earlier.run() != promise.run() {
             tracing::info!(
                 server = self.name,
                 version = promise.version,
@@ -142,8 +145,13 @@ impl Server {
             return;
         }
         match read_promise(&mut self.aside.clone()).await {
-            Ok(promise) if promise.run_id == self.promise.load().run_id => self.promise.store(Arc::new(promise)),
-            Ok(_) => self.doubt(),
+            Ok(promise) if promise.run() == self.promise.load().run() => self.promise.store(Arc::new(promise)),
+            Ok(_) => {
+                self.doubt();
+                if let Err(error) = self.verify().await {
+                    tracing::debug!(server = self.name, %error, "another run of Redis is not usable yet");
+                }
+            }
             Err(error) => {
                 tracing::warn!(server = self.name, %error, "Redis does not answer; orders get 503 until it does");
                 self.doubt();
