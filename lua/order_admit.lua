@@ -50,7 +50,7 @@ local time = redis.call('TIME')  -- one clock for all nodes: nobody opens a sale
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local limit = tonumber(sale[4])
 if not string.find(sale[5] or '', '^%d+$') then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' version') end
-if (partitions or '1') ~= (sale[6] or '1') then return { string.rep('M', n), '', sale[5] } end
+if (partitions or '1') ~= (sale[6] or '1') then return { string.rep('M', n), '', sale[5] .. ' 0' } end
 if visitors == '' then visitors = nil end
 local closed_code
 if sale[1] == 'closed' or now_ms >= tonumber(sale[3]) then closed_code = 'C'

@@ -20,7 +20,7 @@ ARGV[4]  seq, the highest that it was told
 ARGV[5]  most terms that are kept
 Slot     {sale/partition}, both keys
 Returns  {MET | FENCED, names of the terms, seq, number up to which all is here or '' if nothing that this node was told of
-         is missing, fence} | {GONE} there is no such sale
+         is missing, fence, number with which the latest term began} | {GONE} there is no such sale
 Cost     O(terms kept)
 ]]
 local run, nonce, told_seq, terms_max = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -47,7 +47,8 @@ if not found then  -- none: nothing is left of what this node was told, unless t
 end
 local lost = told_last and told_seq > found
 if not lost and stock[2] and stock[4] == run then
-  return { fenced and 'FENCED' or 'MET', table.concat(terms, ' '), string.format('%.0f', seq), '', sale[2] or '' }
+  return { fenced and 'FENCED' or 'MET', table.concat(terms, ' '), string.format('%.0f', seq), '', sale[2] or '',
+    string.format('%.0f', begins[#begins] or 0) }
 end
 
 -- Checks end here, writes begin: a script has no rollback.
@@ -68,4 +69,4 @@ end
 redis.call('HSET', KEYS[2], ':seq', string.format('%.0f', seq), ':term', fenced and term .. '!' or term,
   ':terms', table.concat(kept, ' '), ':run', run)
 return { fenced and 'FENCED' or 'MET', table.concat(names, ' '), string.format('%.0f', seq),
-  lost and string.format('%.0f', found) or '', fence }
+  lost and string.format('%.0f', found) or '', fence, string.format('%.0f', seq) }

@@ -184,6 +184,9 @@ impl Batcher {
     /// What to wait for before answering; an error if Redis no longer promises what the sale was created with, or is
     /// away: then nobody is kept waiting for one time-out after the other.
     fn wait(&self) -> Result<Wait, store::Error> {
+        if let Some(fence) = self.redis.fence(&self.sale.keys) {
+            return Err(store::Error::Fenced(fence));
+        }
         if !self.redis.usable_at(&self.sale.keys.sale) {
             return Err(store::Error::Refused {
                 code: "AWAY".into(),
@@ -191,9 +194,6 @@ impl Batcher {
             });
         }
         self.redis.has_room_at(&self.sale.keys.sale)?;
-        if let Some(fence) = self.redis.fence(&self.sale.keys) {
-            return Err(store::Error::Fenced(fence));
-        }
         let class = self.sale.stored.load().settings.durability;
         match self.redis.promise_at(&self.sale.keys.sale).wait_for(class) {
             Ok(wait) => Ok(wait),

@@ -173,7 +173,10 @@ impl From<store::Error> for Problem {
 fn fenced(fence: &store::witness::Fence) -> String {
     let found = match (fence.since_ms, fence.found) {
         (0, 0) => "Redis knows nothing of this sale any more".to_owned(),
-        (_, found) => format!("Redis came back with the first {found} of at least {} changes that it had acknowledged", fence.told),
+        (_, found) => format!(
+            "Redis came back with the first {found} of at least {} changes that it had acknowledged",
+            fence.told
+        ),
     };
     format!(
         "{found}, so nothing is sold until that is repaired; nothing was taken. Operators: `rushline repair SALE` brings back what is lost and opens the sale. Buyers: ask again later with the same Idempotency-Key"

@@ -28,7 +28,9 @@ pub async fn repair(
         Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "repair_incomplete",
-            format!("the repair came to a halt: {error:#}. What it has done is done; run it again, it goes on from there"),
+            format!(
+                "the repair came to a halt: {error:#}. What it has done is done; run it again, it goes on from there"
+            ),
         )
         .retry_after(2)
     })

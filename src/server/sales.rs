@@ -12,7 +12,7 @@ use crate::domain::sale::{NewSale, UNITS_MAX, check_partitions};
 use crate::reconciler::audit::{self, Report};
 use crate::sale::open::Open;
 use crate::store::keys::Keys;
-use crate::store::sales::{Created, Restocked, Updated};
+use crate::store::sales::{Backlog, Created, Restocked, Updated};
 use crate::store::spread::{Grown, HOMES_MAX};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
@@ -93,10 +93,13 @@ pub async fn view(app: &App, open: &Open) -> Answer<SaleView> {
     app.node.tell_refused_of(open).await;
     let stored = open.sale.stored.load_full();
     let refused: BTreeMap<String, u64> = app.node.redis.refused(&open.head()).await?;
-    let backlog = app.node.backlog(open).await?;
+    let fence = open.parts().iter().find_map(|part| app.node.redis.fence(&part.keys));
+    let backlog = match (app.node.backlog(open).await, &fence) {
+        (Err(_), Some(_)) => Backlog::default(), // of a sale that is gone there is nothing to be asked
+        (backlog, _) => backlog?,
+    };
     let stock = app.node.stock(open).await?;
     let settings = stored.settings.clone();
-    let fence = open.parts().iter().find_map(|part| app.node.redis.fence(&part.keys));
     Ok(SaleView {
         sale: open.sale.name.to_string(),
         fenced: fence.map(|fence| FencedView {

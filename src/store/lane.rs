@@ -87,7 +87,7 @@ impl Lane {
     /// looked at.
     fn heard<T>(&self, server: &Server, reply: &RedisResult<T>) {
         if reply.is_err() {
-            server.doubt();
+            server.unsure();
         }
         self.topology.heard(reply);
     }

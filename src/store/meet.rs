@@ -8,7 +8,7 @@
 use super::keys::Keys;
 use super::lost::Kept;
 use super::redis::Redis;
-use super::witness::{Fence, Seen};
+use super::witness::{Fence, Numbers, Seen};
 use super::{Error, scripts};
 use crate::domain::ids::EntryId;
 use std::sync::Arc;
@@ -56,6 +56,8 @@ impl Redis {
     pub(super) async fn term(&self, seen: &Seen) -> Result<String, Error> {
         // A run that changes again and again is not to be sold to.
         for _ in 0..3 {
+            let server = self.topology.server_of(seen.keys.sale.as_bytes())?;
+            server.make_sure().await?;
             let promise = self.promise_at(&seen.keys.sale);
             if let Some(term) = seen.term(&promise) {
                 return seen.fence().map_or(Ok(term), |fence| Err(Error::Fenced(fence)));
@@ -80,13 +82,14 @@ impl Redis {
         let unexpected = || Error::Unexpected { what: "sale_meet", reply: format!("{reply:?}") };
         let words: Vec<String> = redis::from_redis_value_ref(&reply).map_err(|_| unexpected())?;
         let news = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["GONE"] if told == 0 => return Err(Error::NoSale),
+            ["GONE"] if told == 0 && seen.fence().is_none() => return Err(Error::NoSale),
             ["GONE"] => seen.gone(run),
-            [word @ ("MET" | "FENCED"), terms, seq, lost, fence] => {
+            [word @ ("MET" | "FENCED"), terms, seq, lost, fence, began] => {
                 let seq = seq.parse().map_err(|_| unexpected())?;
+                let began = began.parse().map_err(|_| unexpected())?;
                 let unknown = Fence { since_ms: 0, found: seq, told };
                 let fence = (word == "FENCED").then(|| Fence::read(fence).unwrap_or(unknown));
-                seen.met(run, terms.to_owned(), seq, lost.parse().ok(), fence)
+                seen.met(run, terms.to_owned(), Numbers { seq, began, lost: lost.parse().ok() }, fence)
             }
             _ => return Err(unexpected()),
         };
@@ -98,6 +101,9 @@ impl Redis {
                 told = fence.told,
                 "Redis does not have what it acknowledged: nothing is sold until `rushline repair` has brought it back"
             );
+        }
+        if seen.books().is_none() {
+            self.read_books(seen).await?;
         }
         self.write_down(seen).await?;
         if news {

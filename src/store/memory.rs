@@ -1,9 +1,9 @@
 //! When Redis is too full to take on more: well before `maxmemory`, so that finishing and draining, which free memory, have
 //! room for what they write first.
 
-use super::{Error, keys};
 use super::promise::Promise;
 use super::redis::Redis;
+use super::{Error, keys};
 use crate::domain::trans::TransGid;
 use std::sync::atomic::Ordering;
 

@@ -3,10 +3,10 @@
 use super::frame::{self, Frame};
 use super::keys::Keys;
 use super::lane::Lane;
-use super::promise::Wait;
-use super::redis::Redis;
 use super::prepared::routing;
 pub use super::prepared::{KeyDigest, Prepared, key_digest};
+use super::promise::Wait;
+use super::redis::Redis;
 use super::{Error, counted, scripts};
 use crate::domain::ids::{EntryId, Sku};
 use crate::domain::order::Status;
@@ -166,7 +166,11 @@ impl Redis {
             let admitted = read_decisions(&reply, batch.len())
                 .ok_or_else(|| Error::Unexpected { what: "order_admit", reply: format!("{reply:?}") })?;
             wait_until_durable(lane, wait, patience).await?;
-            seen.told(admitted.seq);
+            // A batch that wrote nothing waited for nothing: what others wrote before it may not be durable yet.
+            let replayed = |decision: &Decision| matches!(decision, Decision::Replayed(_));
+            if admitted.entry.is_some() || admitted.decisions.iter().any(replayed) {
+                seen.told(admitted.seq);
+            }
             return Ok(admitted);
         }
         Err(Error::Refused { code: "TERM".into(), message: "this partition is being repaired or looked at".into() })

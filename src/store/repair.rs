@@ -237,12 +237,8 @@ impl Redis {
         let seen = self.seen(keys);
         self.meet(&seen).await?;
         if seen.fence().is_none() {
-            let _: u64 = redis::cmd("HINCRBY")
-                .arg(&keys.sale)
-                .arg("fence_unknown")
-                .arg(1)
-                .query_async(&mut self.lane())
-                .await?;
+            let _: u64 =
+                redis::cmd("HINCRBY").arg(&keys.sale).arg("fence_unknown").arg(1).query_async(&mut self.lane()).await?;
             seen.told(self.seq(keys).await? + 1);
             self.meet(&seen).await?;
         }

@@ -44,6 +44,8 @@ pub(super) struct Server {
     pub aside: ConnectionManager,
     promise: ArcSwap<Promise>,
     usable: AtomicBool,
+    /// A connection broke: what is behind it now may be another run.
+    unsure: AtomicBool,
     /// It was too full to take on more, the last time that somebody asked.
     pub short: AtomicBool,
     verifying: tokio::sync::Mutex<()>,
@@ -63,6 +65,7 @@ impl Server {
             manner: manner.clone(),
             promise: ArcSwap::default(),
             usable: AtomicBool::new(false),
+            unsure: AtomicBool::new(false),
             short: AtomicBool::new(false),
             verifying: tokio::sync::Mutex::new(()),
             verified: AtomicU64::new(0),
@@ -80,6 +83,27 @@ impl Server {
     /// Nobody is kept waiting for it until it was verified again.
     pub fn doubt(&self) {
         self.usable.store(false, Ordering::Relaxed);
+    }
+
+    /// Whoever sells next has to look first.
+    pub fn unsure(&self) {
+        self.unsure.store(true, Ordering::Release);
+    }
+
+    /// If a connection broke since the last look: is this still the run that was verified? If not, it is verified.
+    pub async fn make_sure(&self) -> Result<(), Error> {
+        if !self.unsure.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let looked = match read_promise(&mut self.aside.clone()).await {
+            Ok(promise) if promise.run() == self.promise.load().run() => Ok(()),
+            // Another run, or this very connection broke too: a new one is made.
+            _ => self.verify_soon().await,
+        };
+        if looked.is_err() {
+            self.unsure();
+        }
+        looked
     }
 
     /// A connection of its own, for whoever blocks it with WAIT or WAITAOF for up to `redis.timeout_ms`.

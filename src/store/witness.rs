@@ -45,6 +45,16 @@ impl Fence {
     }
 }
 
+/// What Redis says of the changes it has.
+pub(super) struct Numbers {
+    /// The last one.
+    pub seq: u64,
+    /// The one with which the latest term began.
+    pub began: u64,
+    /// All above it that this node was told of is lost.
+    pub lost: Option<u64>,
+}
+
 /// An admission in memory.
 pub struct Remembered {
     pub id: EntryId,
@@ -134,20 +144,31 @@ impl Seen {
             && state.owed.is_none()
     }
 
-    /// What a meeting came to. Answers the fence, if it is news.
-    pub(super) fn met(&self, run: String, terms: String, seq: u64, lost: Option<u64>, fence: Option<Fence>) -> bool {
+    /// What a meeting came to. Is a fence news?
+    pub(super) fn met(&self, run: String, terms: String, numbers: Numbers, fence: Option<Fence>) -> bool {
         let mut state = self.state();
-        let news = state.fence.is_none() && fence.is_some();
-        if let Some(lost) = lost {
-            state.seq = seq;
-            state.owed = Some(state.owed.map_or(lost, |owed| owed.min(lost)));
-        }
-        if fence.is_none() {
-            // What was lost has been brought back, with this number at the latest.
+        if let (Some(known), None) = (&state.fence, &fence) {
+            let told = known.told;
+            if !terms.split(' ').any(|term| term == latest(&state.terms)) {
+                // Nobody opened it: the fence was lost with the data. What it was set for is claimed anew.
+                state.seq = state.seq.max(told);
+                state.kept.iter_mut().for_each(|kept| kept.posted = false);
+                state.run.clear();
+                return false;
+            }
+            // What was lost has been brought back, and counts as told of again.
+            state.seq = state.seq.max(numbers.began);
             for kept in state.kept.iter_mut().filter(|kept| kept.posted) {
-                (kept.seq, kept.posted) = (seq, false);
+                (kept.seq, kept.posted) = (numbers.began, false);
             }
         }
+        if let Some(lost) = numbers.lost {
+            state.seq = numbers.seq;
+            state.owed = Some(state.owed.map_or(lost, |owed| owed.min(lost)));
+            // Also what was noted down in Redis before, and is gone with it.
+            state.kept.iter_mut().filter(|kept| kept.seq > lost).for_each(|kept| kept.posted = false);
+        }
+        let news = state.fence.is_none() && fence.is_some();
         (state.run, state.terms, state.fence) = (run, terms, fence);
         news
     }
@@ -156,12 +177,10 @@ impl Seen {
     pub(super) fn gone(&self, run: String) -> bool {
         let mut state = self.state();
         let news = state.fence.is_none();
-        let told = state.seq;
-        if told > 0 {
-            state.fence.get_or_insert(Fence { since_ms: 0, found: 0, told });
-        }
-        state.run = run;
-        news && told > 0
+        let told = state.fence.as_ref().map_or(state.seq, |fence| fence.told.max(state.seq));
+        state.fence.get_or_insert(Fence { since_ms: 0, found: 0, told });
+        (state.seq, state.run) = (told, run);
+        news
     }
 
     /// What is lost and was not told of yet, as far as it is remembered: how many orders are not, and some entries.
@@ -258,7 +277,8 @@ impl Witness {
         }
         drop(read);
         let mut write = self.seen.write().expect("nobody panics while holding this lock");
-        let new = || Arc::new(Seen { keys: keys.clone(), state: Mutex::default(), meeting: tokio::sync::Mutex::new(()) });
+        let new =
+            || Arc::new(Seen { keys: keys.clone(), state: Mutex::default(), meeting: tokio::sync::Mutex::new(()) });
         write.entry(keys.stock.clone()).or_insert_with(new).clone()
     }
 

@@ -120,6 +120,8 @@ pub async fn repair(node: &Node, records: &Records, open: &Open, wait: Duration)
     if all_back {
         report.open = true;
         for part in &fenced {
+            // Nobody hears of an open sale before what was brought back is as durable as it was to be.
+            node.confirm_durable(part).await?;
             report.open &= node.redis.unfence(&part.keys).await? != Opened::Left;
         }
         node.refresh(open).await?;

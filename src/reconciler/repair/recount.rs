@@ -112,7 +112,8 @@ fn add(sums: &mut HashMap<u16, Sums>, record: &Record) {
         let back = record.returned.iter().find(|back| back.sku == item.sku).map_or(0, |back| back.quantity);
         *sums.units.entry(item.sku.to_string()).or_default() += u64::from(item.quantity);
         // What came back may not count for its buyer any more: at least so many do.
-        *sums.buyers.entry(record.buyer.as_str().to_owned()).or_default() += u64::from(item.quantity - back.min(item.quantity));
+        *sums.buyers.entry(record.buyer.as_str().to_owned()).or_default() +=
+            u64::from(item.quantity - back.min(item.quantity));
     }
 }
 
