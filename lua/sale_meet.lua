@@ -15,7 +15,7 @@ KEYS[2]  stock hash: :seq; :term (its last sign is ! while fenced); :terms ('ter
          :run (which run of Redis was met last)
 ARGV[1]  run of Redis that the node talks to
 ARGV[2]  eight signs that nobody has used
-ARGV[3]  names of the terms as this node read them last, the latest last ('' = it was told of nothing)
+ARGV[3]  names of the terms that this node knows ('' = it was told of nothing)
 ARGV[4]  seq, the highest that it was told
 ARGV[5]  most terms that are kept
 Slot     {sale/partition}, both keys
@@ -30,11 +30,11 @@ local stock = redis.call('HMGET', KEYS[2], ':seq', ':term', ':terms', ':run')
 local seq, fenced = tonumber(stock[1] or '0') or 0, string.sub(stock[2] or '', -1) == '!'
 local term = string.gsub(stock[2] or '', '!', '')
 local function number_of(name) return tonumber(string.match(name, '^%d+') or '0') end
-local number, told, told_last = number_of(term), {}, nil
+local number, told, told_last = number_of(term), {}, 0
 for name in string.gmatch(ARGV[3], '%S+') do
-  told[name], told_last = true, name
-  number = math.max(number, number_of(name))
+  told[name], told_last = true, math.max(told_last, number_of(name))
 end
+number = math.max(number, told_last)
 local terms, begins, found = {}, {}, nil
 for name, began in string.gmatch(stock[3] or '', '(%S+) (%d+)') do
   terms[#terms + 1], begins[#begins + 1] = name, tonumber(began)
@@ -43,9 +43,9 @@ for i = #terms, 1, -1 do  -- the last that both know: the next one began with wh
   if not found and told[terms[i]] then found = begins[i + 1] or seq end
 end
 if not found then  -- none: nothing is left of what this node was told, unless that is so long ago that it is forgotten here
-  found = told_last and terms[1] and number_of(told_last) < number_of(terms[1]) and begins[1] or 0
+  found = terms[1] and told_last < number_of(terms[1]) and begins[1] or 0
 end
-local lost = told_last and told_seq > found
+local lost = told_last > 0 and told_seq > found
 if not lost and stock[2] and stock[4] == run then
   return { fenced and 'FENCED' or 'MET', table.concat(terms, ' '), string.format('%.0f', seq), '', sale[2] or '',
     string.format('%.0f', begins[#begins] or 0) }

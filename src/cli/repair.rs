@@ -19,6 +19,10 @@ Examples:
 pub struct Args {
     #[arg(value_name = "SALE", value_parser = |text: &str| SaleName::parse(text).map_err(|invalid| invalid.rule))]
     sale: SaleName,
+    /// Count everything anew, also of a sale that is not fenced; it is fenced meanwhile. For a loss that no node knows of,
+    /// such as one that an audit shows.
+    #[arg(long, conflicts_with = "dry_run")]
+    whole: bool,
     /// Only show which orders are lost.
     #[arg(long)]
     dry_run: bool,
@@ -45,7 +49,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut rounds: Vec<Value> = Vec::new();
     loop {
         let wait = deadline.saturating_duration_since(Instant::now()).min(ASK_MAX);
-        let path = format!("/v1/sales/{}/repair?wait_ms={}", args.sale, wait.as_millis());
+        // Once: a second round goes on with the first one's fence.
+        let whole = if args.whole && rounds.is_empty() { "&whole=true" } else { "" };
+        let path = format!("/v1/sales/{}/repair?wait_ms={}{whole}", args.sale, wait.as_millis());
         let report = server.send(Method::POST, &path, None, wait + ANSWER_EXTRA).await?.body;
         let open = report["open"] == true;
         rounds.push(report);

@@ -16,7 +16,7 @@ pub async fn lost(State(app): State<Arc<App>>, Path(name): Path<String>) -> Resu
     Ok(Json(repair::lost(&app.node, &open).await?))
 }
 
-/// `POST /v1/sales/{sale}/repair[?wait_ms=]`
+/// `POST /v1/sales/{sale}/repair[?wait_ms=&whole=true]`
 pub async fn repair(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -24,7 +24,9 @@ pub async fn repair(
 ) -> Result<Json<Report>, Problem> {
     let wait = wait_of(&app, query.as_deref())?;
     let open = open(&app, &name).await?;
-    repair::repair(&app.node, &app.records, &open, wait).await.map(Json).map_err(|error| {
+    let mut asked = url::form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes());
+    let whole = asked.any(|(name, value)| name == "whole" && value == "true");
+    repair::repair(&app.node, &app.records, &open, wait, whole).await.map(Json).map_err(|error| {
         Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "repair_incomplete",

@@ -79,7 +79,8 @@ impl Redis {
     pub async fn rebuild(&self, sale: &SaleName, seen: &Seen, books: &Books) -> Result<bool, Error> {
         let keys = &seen.keys;
         let (terms, told) = seen.claim();
-        let number = terms.rsplit(' ').next().and_then(|last| last.split('.').next()?.parse().ok()).unwrap_or(0u64);
+        let numbers = terms.split(' ').filter_map(|term| term.split('.').next()?.parse::<u64>().ok());
+        let number = numbers.max().unwrap_or_default();
         let mut command = scripts::sale_rebuild.call(&[&keys.sale, &keys.stock, &keys.intake, &keys.finished]);
         let of_fences = ["fence", "fence_unknown"];
         let fields: Vec<_> = books.fields.iter().filter(|(name, _)| !of_fences.contains(&name.as_str())).collect();

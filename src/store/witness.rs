@@ -22,6 +22,8 @@ pub const BYTES_MAX: usize = 64 << 20;
 const AGE_MAX: Duration = Duration::from_secs(600);
 /// Forgotten orders are counted in so many steps.
 const STEPS_MAX: usize = 1_000;
+/// Names of terms that are kept in mind, more than Redis keeps.
+const KNOWN_MAX: usize = 128;
 /// What an order takes beside its frame, about.
 const ORDER_BYTES: usize = 64;
 
@@ -79,8 +81,10 @@ pub struct Books {
 struct State {
     /// The run of Redis in which this partition was met; empty: it is to be met before anything is sold.
     run: String,
-    /// Names of the terms as Redis told them, the latest last.
+    /// Names of the terms as Redis told them last, the latest last.
     terms: String,
+    /// And of all that this node ever heard of: of another server, too, that it was led to in between.
+    known: VecDeque<String>,
     seq: u64,
     fence: Option<Fence>,
     /// The latest, the oldest first.
@@ -121,10 +125,10 @@ impl Seen {
         self.state().run.clear();
     }
 
-    /// Names of the terms, and the highest number that this node was told.
+    /// Names of the terms that this node knows, and the highest number that it was told.
     pub(super) fn claim(&self) -> (String, u64) {
         let state = self.state();
-        (state.terms.clone(), state.seq)
+        (state.known.iter().map(String::as_str).collect::<Vec<_>>().join(" "), state.seq)
     }
 
     /// Somebody hears of the change of this number.
@@ -149,9 +153,10 @@ impl Seen {
         let mut state = self.state();
         if let (Some(known), None) = (&state.fence, &fence) {
             let told = known.told;
-            if !terms.split(' ').any(|term| term == latest(&state.terms)) {
-                // Nobody opened it: the fence was lost with the data. What it was set for is claimed anew.
-                state.seq = state.seq.max(told);
+            if state.seq < told && !terms.split(' ').any(|term| term == latest(&state.terms)) {
+                // Nobody opened it: the fence was lost with the data, or this is another server. What it was set for is
+                // claimed anew.
+                state.seq = told;
                 state.kept.iter_mut().for_each(|kept| kept.posted = false);
                 state.run.clear();
                 return false;
@@ -169,6 +174,13 @@ impl Seen {
             state.kept.iter_mut().filter(|kept| kept.seq > lost).for_each(|kept| kept.posted = false);
         }
         let news = state.fence.is_none() && fence.is_some();
+        for term in terms.split(' ') {
+            if !state.known.iter().any(|known| known == term) {
+                state.known.push_back(term.to_owned());
+            }
+        }
+        let surplus = state.known.len().saturating_sub(KNOWN_MAX);
+        state.known.drain(..surplus);
         (state.run, state.terms, state.fence) = (run, terms, fence);
         news
     }

@@ -88,12 +88,24 @@ impl Gids {
     }
 }
 
-/// Repairs one sale, waiting up to `wait` for what is on its way. A sale that is not fenced is left alone.
-pub async fn repair(node: &Node, records: &Records, open: &Open, wait: Duration) -> anyhow::Result<Report> {
+/// Repairs one sale, waiting up to `wait` for what is on its way. A sale that is not fenced is left alone, unless it is
+/// to be counted anew as a `whole`: then it is fenced first, because somebody knows of a loss that no node knows of.
+pub async fn repair(
+    node: &Node,
+    records: &Records,
+    open: &Open,
+    wait: Duration,
+    whole: bool,
+) -> anyhow::Result<Report> {
     let deadline = Instant::now() + wait;
     let mut report = Report { sale: open.sale.name.to_string(), ..Report::default() };
     report.rebuilt = rebuild(node, open).await?;
-    let mut forgotten = report.rebuilt;
+    let mut forgotten = report.rebuilt || whole;
+    if whole {
+        for part in open.parts() {
+            node.redis.suspect(&part.keys).await?;
+        }
+    }
     let mut fenced = Vec::new();
     for part in open.parts() {
         node.redis.meet(&node.redis.seen(&part.keys)).await?;

@@ -42,7 +42,7 @@ impl Watch {
                 let of_sale = parts.iter().filter(|part| self.node.redis.fence(&part.keys).is_some()).count();
                 fenced += of_sale;
                 if of_sale > 0 && self.automatic {
-                    match repair(&self.node, &self.records, &open, REPAIR_WAIT).await {
+                    match repair(&self.node, &self.records, &open, REPAIR_WAIT, false).await {
                         Ok(report) => failed |= !report.open,
                         Err(error) => {
                             failed = true;

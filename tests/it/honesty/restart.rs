@@ -105,6 +105,35 @@ async fn an_old_dump_is_found_out_and_brought_up_to_date() {
     assert_eq!((&audit["drift"], &audit["problems"]), (&json!(0), &json!([])), "{audit}");
 }
 
+/// Orders that only the order service knows: Redis lost them, and the node died before the records had them. Nobody can
+/// find that out but by an audit; asked to count the whole sale anew, it takes them from the order service's list.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_order_service_knows_is_counted_when_somebody_asks() {
+    let mut redis = forgetful(RedisVersion::V7).await;
+    let shop = Shop::start().await;
+    let mut app = start(&redis, &shop).await;
+    save(&redis).await;
+    app.kill9();
+    app.restart(|options| options.crash_at("drain.before_write")).await;
+    let mut heard = Heard::default();
+    let gids = buy(&app, &mut heard, [1]).await;
+    app.wait_for_end(SOON).await;
+    redis.kill9();
+    redis.restart().await;
+    app.restart(AppOptions::without_crash).await;
+    let audit = app.wait_until_settled(SALE).await;
+    assert_eq!(audit["extra"], json!(gids), "{audit}");
+    let whole = || async {
+        let reply = app.post(&format!("/v1/sales/{SALE}/repair?wait_ms=20000&whole=true"), &[], &json!({})).await;
+        reply.json["open"] == true && names(&reply.json["found_at_service"]) == gids
+    };
+    eventually("they are found at the order service", SOON, whole).await;
+    let audit = app.wait_until_settled(SALE).await;
+    assert_eq!((&audit["drift"], &audit["problems"], &audit["extra"]), (&json!(0), &json!([]), &json!([])), "{audit}");
+    let many = &audit["items"][1];
+    assert_eq!((&many["sku"], &many["sold"]), (&json!("many"), &json!(2)), "{audit}");
+}
+
 /// A loss of nothing that anybody was told of is no loss.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_with_everything_is_not_fenced() {
