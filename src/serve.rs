@@ -1,10 +1,11 @@
 //! `rushline serve`: from a configuration to a running server, and down again in good order.
 
-use crate::config::{Config, RewriteAfterLoad};
+use crate::config::{Config, Repair, RewriteAfterLoad};
 use crate::demo;
 use crate::domain::trans;
 use crate::driver::{self, Driver};
 use crate::fault::Fault;
+use crate::reconciler::repair;
 use crate::reconciler::transactions::Drain;
 use crate::reconciler::{Reconciler, Records};
 use crate::registry::Registry;
@@ -12,6 +13,7 @@ use crate::sale::Limits;
 use crate::sale::node::Node;
 use crate::server::{self, App, Doors, Port};
 use crate::store::embedded::{self, Embedded};
+use crate::store::meet;
 use crate::store::place::Tls;
 use crate::store::redis::{Redis, Settings};
 use crate::telemetry;
@@ -65,6 +67,7 @@ async fn serve(
         None => Some(start_embedded(&config).await?),
     };
     let redis = connect(&config, embedded.as_ref()).await?;
+    redis.share_memory(config.redis.memory_share as u8); // at most 100
     let node = Node::new(redis.clone(), &config.node.name, limits(&config));
     let records = Records::new(config.records_url().expose());
     let driver = Driver::new(redis.clone(), records.clone(), transactions(&config), registry.resolver.clone());
@@ -82,6 +85,16 @@ async fn serve(
     });
 
     tokio::spawn(redis.clone().watch(WATCH_EVERY));
+    tokio::spawn(redis.clone().look_for_losses_every(meet::LOOK_EVERY));
+    tokio::spawn(
+        repair::watch::Watch {
+            node: node.clone(),
+            records: records.clone(),
+            automatic: config.redis.repair == Repair::Automatic,
+            compared: Default::default(),
+        }
+        .run(),
+    );
     tokio::spawn(node.clone().follow_settings(FOLLOW_EVERY));
     tokio::spawn(node.clone().tell_refused_every(TELL_EVERY));
     tokio::spawn(node.clone().sweep(config.ledger.keep));

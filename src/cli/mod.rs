@@ -16,6 +16,7 @@ mod order_service;
 mod orders_file;
 mod progress;
 mod query;
+mod repair;
 mod sale;
 mod sale_changes;
 mod serve;
@@ -88,6 +89,9 @@ enum Command {
     /// Print the manual page, or write one per command.
     #[command(after_help = "Example:\n  rushline man --out /usr/local/share/man/man1")]
     Man(manual::ManArgs),
+    /// Bring back what Redis lost of a sale that is fenced, name it, and open the sale again.
+    #[command(after_help = repair::EXAMPLES)]
+    Repair(repair::Args),
     /// The order service of `dev` and of the demo.
     #[command(hide = true)]
     OrderService(order_service::Args),
@@ -105,7 +109,7 @@ Commands:
   txn        list, show, retry, stop            why      why a gid or buyer@sale came out so
   top        watch it all, live                 export   orders and transactions as CSV or NDJSON
   config     show, check or write settings      help     rushline --help, rushline COMMAND --help
-  completions, man                              for shells and manuals
+  repair     bring back what Redis lost         completions, man   for shells and manuals
 ";
 
 /// Reads the command line, does it, and says how it went.
@@ -147,6 +151,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Export(command)) => client::block_on(export::run(command)),
         Some(Command::Completions(args)) => manual::completions(&args, Cli::command()),
         Some(Command::Man(args)) => manual::man(&args, Cli::command()),
+        Some(Command::Repair(args)) => client::block_on(repair::run(args)),
         Some(Command::OrderService(args)) => order_service::run(args),
     }
 }

@@ -10,6 +10,7 @@ mod address;
 pub mod audit;
 mod memory;
 pub mod mongo;
+pub mod repair;
 mod returns;
 pub mod search;
 pub mod sink;

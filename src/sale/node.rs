@@ -108,6 +108,7 @@ impl Node {
     fn open_part(&self, sale: &Arc<Sale>, number: u16, delivery: &Delivery) -> OpenPart {
         let (keeper, inbox) = mpsc::unbounded_channel();
         let keys = Keys::new(self.redis.prefix(), &sale.name, number);
+        self.redis.seen(&keys); // looked after from now on
         let part = Arc::new(Part {
             sale: sale.clone(),
             number,

@@ -133,7 +133,7 @@ impl Node {
     /// Nobody hears a verdict before it is as durable as the sale promises: also one that another node has just
     /// written, and may have died over.
     async fn settled(&self, sale: &Part, standing: Standing) -> Result<Standing, Fault> {
-        self.confirm_durable(sale).await?;
+        self.acknowledge(sale).await?;
         Ok(standing)
     }
 

@@ -17,6 +17,7 @@ mod metrics;
 mod orders;
 mod port;
 mod problem;
+mod repair;
 mod reservations;
 mod returns;
 mod sales;
@@ -167,6 +168,8 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/sales/{sale}/stock", post(sales::add_stock))
         .route("/v1/sales/{sale}/changes", get(sales::changes))
         .route("/v1/sales/{sale}/audit", get(sales::audit))
+        .route("/v1/sales/{sale}/lost", get(repair::lost))
+        .route("/v1/sales/{sale}/repair", post(repair::repair))
         .route("/v1/sales/{sale}/records", get(sales::records))
         .route("/v1/sales/{sale}/orders", get(search::orders::list))
         .route("/v1/sales/{sale}/buyers/{buyer}", get(why::of_buyer))

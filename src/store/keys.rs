@@ -32,6 +32,8 @@ pub struct Keys {
     pub limits: String,
     pub returns: String,
     pub returned: String,
+    /// What nodes acknowledged and Redis lost.
+    pub lost: String,
 }
 
 impl Keys {
@@ -60,7 +62,13 @@ impl Keys {
             limits: key("limits"),
             returns: key("returns"),
             returned: key("returned"),
+            lost: key("lost"),
         }
+    }
+
+    /// `sale/partition`, for people.
+    pub fn name(&self) -> &str {
+        self.sale.split(['{', '}']).nth(1).unwrap_or_default()
     }
 }
 

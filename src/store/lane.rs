@@ -83,6 +83,15 @@ impl Lane {
         }
     }
 
+    /// A connection that broke may be to another run of Redis when it is whole again: nobody sells there before it was
+    /// looked at.
+    fn heard<T>(&self, server: &Server, reply: &RedisResult<T>) {
+        if reply.is_err() {
+            server.unsure();
+        }
+        self.topology.heard(reply);
+    }
+
     async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         let mut server = self.server_for(command)?;
         let mut asking = false;
@@ -101,7 +110,7 @@ impl Lane {
                 }
             };
             let Some(hop) = self.topology.cluster().then(|| hop_of(&reply)).flatten() else {
-                self.topology.heard(&reply);
+                self.heard(&server, &reply);
                 return reply;
             };
             hops += u32::from(hop != Hop::Again);
@@ -124,8 +133,8 @@ impl Lane {
     async fn send_all(&mut self, pipeline: &Pipeline, offset: usize, count: usize) -> RedisResult<Vec<Value>> {
         if let Some(server) = self.topology.only() {
             let replies = self.connection(&server)?.send_packed_commands(pipeline, offset, count).await;
+            self.heard(&server, &replies);
             self.last = Some(server);
-            self.topology.heard(&replies);
             return replies;
         }
         debug_assert!(!pipeline.is_transaction(), "a transaction would have to stay in one slot");
@@ -148,8 +157,8 @@ impl Lane {
             async move { connection?.send_packed_commands(&part, 0, places.len()).await }
         });
         let mut replies = vec![Value::Nil; commands.len()];
-        for ((_, places), part) in parts.iter().zip(join_all(sent).await) {
-            self.topology.heard(&part);
+        for ((server, places), part) in parts.iter().zip(join_all(sent).await) {
+            self.heard(server, &part);
             for (at, reply) in places.iter().zip(part?) {
                 replies[*at] = reply;
             }
@@ -207,6 +216,7 @@ fn key_of(command: &Cmd) -> Option<&[u8]> {
             let streams = command.args_iter().position(|arg| matches!(arg, redis::Arg::Simple(b"STREAMS")))?;
             arg(streams + 1)
         }
+        b"XINFO" | b"XGROUP" => arg(2),
         b"WAIT" | b"WAITAOF" | b"INFO" | b"CONFIG" | b"SCRIPT" | b"TIME" | b"PING" | b"BGREWRITEAOF" | b"CLUSTER"
         | b"ROLE" => None,
         _ => arg(1),

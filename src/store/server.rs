@@ -44,6 +44,10 @@ pub(super) struct Server {
     pub aside: ConnectionManager,
     promise: ArcSwap<Promise>,
     usable: AtomicBool,
+    /// A connection broke: what is behind it now may be another run.
+    unsure: AtomicBool,
+    /// It was too full to take on more, the last time that somebody asked.
+    pub short: AtomicBool,
     verifying: tokio::sync::Mutex<()>,
     /// How often it was verified.
     verified: AtomicU64,
@@ -61,6 +65,8 @@ impl Server {
             manner: manner.clone(),
             promise: ArcSwap::default(),
             usable: AtomicBool::new(false),
+            unsure: AtomicBool::new(false),
+            short: AtomicBool::new(false),
             verifying: tokio::sync::Mutex::new(()),
             verified: AtomicU64::new(0),
         }))
@@ -77,6 +83,27 @@ impl Server {
     /// Nobody is kept waiting for it until it was verified again.
     pub fn doubt(&self) {
         self.usable.store(false, Ordering::Relaxed);
+    }
+
+    /// Whoever sells next has to look first.
+    pub fn unsure(&self) {
+        self.unsure.store(true, Ordering::Release);
+    }
+
+    /// If a connection broke since the last look: is this still the run that was verified? If not, it is verified.
+    pub async fn make_sure(&self) -> Result<(), Error> {
+        if !self.unsure.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let looked = match read_promise(&mut self.aside.clone()).await {
+            Ok(promise) if promise.run() == self.promise.load().run() => Ok(()),
+            // Another run, or this very connection broke too: a new one is made.
+            _ => self.verify_soon().await,
+        };
+        if looked.is_err() {
+            self.unsure();
+        }
+        looked
     }
 
     /// A connection of its own, for whoever blocks it with WAIT or WAITAOF for up to `redis.timeout_ms`.
@@ -107,7 +134,7 @@ impl Server {
         }
         let mut connection = self.own()?;
         let promise = read_promise(&mut connection).await?;
-        if promise.run_id != self.promise.load().run_id {
+        if promise.run() != self.promise.load().run() {
             self.doubt(); // nobody queues up behind the rewrite
         }
         let rewrite = self.manner.rewrite_after_load && promise.aof_on && promise.aof_load_truncated != Some(false);
@@ -118,7 +145,7 @@ impl Server {
             let _: String = redis::cmd("SCRIPT").arg("LOAD").arg(script.source).query_async(&mut connection).await?;
         }
         let earlier = self.promise.swap(Arc::new(promise.clone()));
-        if earlier.run_id != promise.run_id {
+        if earlier.run() != promise.run() {
             tracing::info!(
                 server = self.name,
                 version = promise.version,
@@ -142,8 +169,13 @@ impl Server {
             return;
         }
         match read_promise(&mut self.aside.clone()).await {
-            Ok(promise) if promise.run_id == self.promise.load().run_id => self.promise.store(Arc::new(promise)),
-            Ok(_) => self.doubt(),
+            Ok(promise) if promise.run() == self.promise.load().run() => self.promise.store(Arc::new(promise)),
+            Ok(_) => {
+                self.doubt();
+                if let Err(error) = self.verify().await {
+                    tracing::debug!(server = self.name, %error, "another run of Redis is not usable yet");
+                }
+            }
             Err(error) => {
                 tracing::warn!(server = self.name, %error, "Redis does not answer; orders get 503 until it does");
                 self.doubt();

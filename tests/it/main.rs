@@ -11,6 +11,7 @@ mod dtm_doors;
 mod dtm_http;
 mod durability;
 mod full_and_down;
+mod honesty;
 mod http;
 mod ledger;
 mod properties;

@@ -12,4 +12,5 @@ pub mod servers;
 pub mod services;
 pub mod shared;
 pub mod shop;
+pub mod switch;
 pub mod twin;
