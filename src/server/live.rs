@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use jiff::Timestamp;
@@ -28,6 +28,8 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_secs(1);
 /// Sales that are shown: the youngest ones.
 const SALES_MAX: usize = 100;
+/// Sales that are read at a time: each takes several questions of Redis, one after the other.
+const AT_ONCE: usize = 16;
 /// SKUs of one sale that are shown.
 const ITEMS_MAX: usize = 200;
 /// How long without a word until a node counts as silent.
@@ -144,9 +146,12 @@ async fn look(app: &App) -> Result<Overview, Problem> {
         all.extend(app.node.open(name).await?);
     }
     all.sort_by_key(|open| std::cmp::Reverse(open.sale.stored.load().created_ms));
+    let views =
+        stream::iter(all.iter().take(SALES_MAX)).map(|open| async move { (open, sales::view(app, open).await) });
+    let mut views = std::pin::pin!(views.buffered(AT_ONCE));
     let mut shown = Vec::new();
-    for open in all.iter().take(SALES_MAX) {
-        let mut view = sales::view(app, open).await?;
+    while let Some((open, view)) = views.next().await {
+        let mut view = view?;
         let sum = |item: &super::wire::ItemView| {
             i128::from(item.loaded)
                 - i128::from(item.available)

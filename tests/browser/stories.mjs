@@ -214,6 +214,14 @@ const stories = {
     await page.getByText('No topics yet.').waitFor();
   },
 
+  async 'the interface is described'(page) {
+    await page.goto(`${base}/docs`);
+    await page.getByRole('heading', { name: 'HTTP interface' }).waitFor();
+    await page.locator('summary').filter({ hasText: 'Asks for an order' }).click();
+    await page.getByText('Idempotency-Key').waitFor();
+    await page.getByText('sold_out, limit_reached, order_refused').waitFor();
+  },
+
   async 'nodes are shown'(page) {
     await open(page, '#/nodes', 'Nodes');
     await row(page, '(this one)').getByText('alive').waitFor();
@@ -222,7 +230,7 @@ const stories = {
 
   async 'it can be used by keyboard alone'(page) {
     await open(page, '', 'nov22');
-    for (const [key, heading] of [['2', 'Transactions'], ['3', 'Why did a buyer get one, or not?'], ['4', 'Topics'], ['5', 'Key-value pairs'], ['6', 'Nodes'], ['1', 'nov22']]) {
+    for (const [key, heading] of [['2', 'Transactions'], ['3', 'Why did a buyer get one, or not?'], ['4', 'Topics'], ['5', 'Key-value pairs'], ['6', 'Nodes'], ['7', 'HTTP interface'], ['1', 'nov22']]) {
       await page.keyboard.press(key);
       await page.getByRole('heading', { name: heading, exact: true }).first().waitFor();
     }
@@ -255,7 +263,7 @@ const stories = {
 
 /** Every page once more, as it looks: nothing may stick out of a phone's screen. */
 async function photograph(browser) {
-  const pages = [['sales', ''], ['sale', '#/sales/nov22'], ['transactions', '#/transactions'], ['transaction', '#/transactions/stuck-2'], ['buyer', '#/buyers?sale=nov22&buyer=late5'], ['topics', '#/topics'], ['kv', '#/kv'], ['nodes', '#/nodes']];
+  const pages = [['sales', ''], ['sale', '#/sales/nov22'], ['transactions', '#/transactions'], ['transaction', '#/transactions/stuck-2'], ['buyer', '#/buyers?sale=nov22&buyer=late5'], ['topics', '#/topics'], ['kv', '#/kv'], ['nodes', '#/nodes'], ['api', '#/api']];
   for (const [colorScheme, width, height] of [['light', 1280, 900], ['dark', 1280, 900], ['light', 390, 844], ['dark', 390, 844]]) {
     const context = await browser.newContext({ viewport: { width, height }, colorScheme });
     const page = await context.newPage();
