@@ -146,8 +146,12 @@ async fn look(app: &App) -> Result<Overview, Problem> {
         all.extend(app.node.open(name).await?);
     }
     all.sort_by_key(|open| std::cmp::Reverse(open.sale.stored.load().created_ms));
-    let views =
-        stream::iter(all.iter().take(SALES_MAX)).map(|open| async move { (open, sales::view(app, open).await) });
+    let more_sales = all.len().saturating_sub(SALES_MAX);
+    all.truncate(SALES_MAX);
+    let views = stream::iter(all).map(|open| async move {
+        let view = sales::view(app, &open).await;
+        (open, view)
+    });
     let mut views = std::pin::pin!(views.buffered(AT_ONCE));
     let mut shown = Vec::new();
     while let Some((open, view)) = views.next().await {
@@ -176,7 +180,7 @@ async fn look(app: &App) -> Result<Overview, Problem> {
         redis: RedisView { usable: redis.usable(), version: promise.version.clone(), promise: promise.describe() },
         records: RecordsView { reachable: sink.is_some(), kind: sink },
         sales: shown,
-        more_sales: names.len().saturating_sub(SALES_MAX),
+        more_sales,
         transactions: TransactionsNow { counts: redis.trans_counts().await?, running_here: app.driver.in_flight() },
         nodes: redis.nodes(now_ms).await?.into_iter().map(|said| NodeView::new(said, now_ms)).collect(),
         counters,
