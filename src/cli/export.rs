@@ -173,7 +173,7 @@ impl Target {
 }
 
 fn csv(row: &Value, columns: &[&str]) -> String {
-    columns.iter().map(|column| field(*column, &row[*column])).collect::<Vec<_>>().join(",")
+    columns.iter().map(|column| field(column, &row[*column])).collect::<Vec<_>>().join(",")
 }
 
 fn field(column: &str, value: &Value) -> String {

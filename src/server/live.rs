@@ -41,6 +41,9 @@ pub struct Live {
     last: Mutex<Option<(Instant, Bytes)>>,
 }
 
+/// By name: upper bounds, and how many were at most that.
+type Histograms = BTreeMap<&'static str, Vec<(f64, f64)>>;
+
 #[derive(Serialize)]
 struct Overview {
     at: Option<Timestamp>,
@@ -56,7 +59,7 @@ struct Overview {
     nodes: Vec<NodeView>,
     /// Counters of this node since it started, and its histograms, as in /metrics.
     counters: BTreeMap<String, f64>,
-    histograms: BTreeMap<&'static str, Vec<(f64, f64)>>,
+    histograms: Histograms,
 }
 
 #[derive(Serialize)]
@@ -189,10 +192,10 @@ async fn look(app: &App) -> Result<Overview, Problem> {
 }
 
 /// Counters and the buckets of two histograms, out of what /metrics shows.
-fn metrics_of(text: &str) -> (BTreeMap<String, f64>, BTreeMap<&'static str, Vec<(f64, f64)>>) {
+fn metrics_of(text: &str) -> (BTreeMap<String, f64>, Histograms) {
     const HISTOGRAMS: [(&str, &str); 2] =
         [("rushline_admission_seconds_bucket", "admission_s"), ("rushline_delivery_seconds_bucket", "delivery_s")];
-    let (mut counters, mut histograms) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
+    let (mut counters, mut histograms) = (BTreeMap::new(), Histograms::new());
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((name, value)) = line.rsplit_once(' ') else { continue };
         let Ok(value) = value.parse::<f64>() else { continue };

@@ -112,6 +112,8 @@ const stories = {
     await panel(page, 'Audit').getByText(/adds up: drift 0/).waitFor();
     await panel(page, 'Audit').getByRole('row').filter({ hasText: 'sku-1' }).waitFor();
     await panel(page, 'Refused').getByText('sold out').waitFor();
+    await act(page, 'Repair', {});
+    await page.getByText('It was not fenced; nothing was changed.').waitFor();
   },
 
   async 'orders are found, paged and explained'(page) {

@@ -141,6 +141,7 @@ async fn answers_are_as_they_are_described() {
         ("/v1/sales/{sale}/audit", "/v1/sales/s/audit?wait_ms=5000".into(), 200),
         (orders, "/v1/sales/s/orders".into(), 200),
         (orders, "/v1/sales/s/orders?limit=0".into(), 422),
+        ("/v1/sales/{sale}/lost", "/v1/sales/s/lost".into(), 200),
         ("/v1/sales/{sale}/records", "/v1/sales/s/records".into(), 200),
         ("/v1/sales/{sale}/buyers/{buyer}", "/v1/sales/s/buyers/u1".into(), 200),
         ("/v1/orders/{gid}", format!("/v1/orders/{gid}"), 200),
@@ -152,6 +153,7 @@ async fn answers_are_as_they_are_described() {
     }
     let change = json!({"limit_per_buyer": null, "request_id": "r1", "reason": "plenty"});
     check(&app, "patch", "/v1/sales/{sale}", "/v1/sales/s", Some(change), 200).await;
+    check(&app, "post", "/v1/sales/{sale}/repair", "/v1/sales/s/repair", None, 200).await;
     let stock = json!({"sku": "a", "units": 3, "request_id": "r2"});
     check(&app, "post", "/v1/sales/{sale}/stock", "/v1/sales/s/stock", Some(stock), 200).await;
     check(&app, "get", "/v1/sales/{sale}/changes", "/v1/sales/s/changes", None, 200).await;

@@ -69,6 +69,8 @@ const stock = (item) =>
 
 /** Loaded is available plus reserved plus sold, or something is badly wrong. */
 export const books = (sale) =>
-  sale.conservation_difference === 0
+  sale.fenced
+    ? h('p', { class: 'books bad', role: 'alert' }, '✗ fenced: Redis lost what it had acknowledged; nothing is sold until it is repaired')
+    : sale.conservation_difference === 0
     ? h('p', { class: 'books good', title: 'loaded = available + reserved + sold' }, '✓ units add up')
     : h('p', { class: 'books bad', role: 'alert' }, `✗ off by ${count(sale.conservation_difference)} units: run the audit`);
