@@ -30,6 +30,9 @@ pub enum Format {
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Live and finished orders of a sale, newest first.
+    #[command(
+        after_help = "Examples:\n  rushline export orders nov22 > orders.csv\n  rushline export orders nov22 --status failed --format ndjson --out refused.ndjson"
+    )]
     Orders {
         #[arg(value_name = "SALE", value_parser = |text: &str| SaleName::parse(text).map_err(|invalid| invalid.rule))]
         sale: SaleName,
@@ -42,6 +45,7 @@ pub enum Command {
         common: Common,
     },
     /// Global transactions, newest first.
+    #[command(after_help = "Example:\n  rushline export transactions --from -24h --out today.csv")]
     Transactions {
         /// prepared, submitted, aborting, succeed or failed.
         #[arg(long, value_name = "WORD")]
@@ -169,7 +173,7 @@ impl Target {
 }
 
 fn csv(row: &Value, columns: &[&str]) -> String {
-    columns.iter().map(|column| field(*column, &row[*column])).collect::<Vec<_>>().join(",")
+    columns.iter().map(|column| field(column, &row[*column])).collect::<Vec<_>>().join(",")
 }
 
 fn field(column: &str, value: &Value) -> String {

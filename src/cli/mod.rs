@@ -65,7 +65,7 @@ enum Command {
     /// Create, watch and steer sales.
     #[command(subcommand)]
     Sale(sale::Command),
-    /// Look up an order.
+    /// Look up orders.
     #[command(subcommand)]
     Order(order::Command),
     /// Prove that units taken equal orders made; exits with 1 when they do not.
@@ -104,7 +104,7 @@ Try first:
 
 Commands:
   serve      run the server                     sale     create, watch and steer sales
-  dev        the same with a demo sale          order    look up an order
+  dev        the same with a demo sale          order    look up orders
   doctor     check connections and promises     audit    prove units taken = orders made
   txn        list, show, retry, stop            why      why a gid or buyer@sale came out so
   top        watch it all, live                 export   orders and transactions as CSV or NDJSON

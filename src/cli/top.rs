@@ -166,7 +166,13 @@ fn sales(now: &Value, out: &mut String) {
             grouped(total("sold") as i64),
             grouped(sum(&sale["refused"]) as i64),
             grouped(number(&sale["backlog"]["retries"]) as i64),
-            if differs { format!("OFF BY {}", plain(&sale["conservation_difference"])) } else { "adds up".into() },
+            if sale["fenced"].is_object() {
+                "FENCED: rushline repair".into()
+            } else if differs {
+                format!("OFF BY {}", plain(&sale["conservation_difference"]))
+            } else {
+                "adds up".into()
+            },
         ]);
     }
     if rows.is_empty() {

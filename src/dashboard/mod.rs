@@ -49,6 +49,7 @@ const ASSETS: &[Asset] = assets![
     "nodes.js" SCRIPT,
     "order.js" SCRIPT,
     "parts.js" SCRIPT,
+    "reference.js" SCRIPT,
     "sale.js" SCRIPT,
     "sales.js" SCRIPT,
     "topics.js" SCRIPT,
@@ -70,11 +71,12 @@ static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
     ASSETS.iter().map(tag).collect()
 });
 
-/// `/`, the files under `/ui/`, and where dtm has its own page.
+/// `/`, the files under `/ui/`, the page of the interface, and where dtm has its own page.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(async |headers: HeaderMap| answer(INDEX, &headers)))
         .route("/ui/{name}", get(async |Path(name): Path<String>, headers: HeaderMap| answer(&name, &headers)))
+        .route("/docs", get(async || Redirect::temporary("/#/api")))
         .route("/admin", get(async || Redirect::permanent("/")))
         .route("/admin/", get(async || Redirect::permanent("/")))
 }

@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn the_last_words_are_kept_of_so_many_transactions() {
         let errors = Errors::default();
-        let gid = |n: usize| TransGid::parse(&format!("g{n}")).unwrap();
+        let gid = |n: usize| TransGid::parse(format!("g{n}")).unwrap();
         for n in 0..=GIDS_MAX {
             errors.note(&gid(n), "01", "action", "no", 1);
         }

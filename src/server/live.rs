@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use jiff::Timestamp;
@@ -28,6 +28,8 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_secs(1);
 /// Sales that are shown: the youngest ones.
 const SALES_MAX: usize = 100;
+/// Sales that are read at a time: each takes several questions of Redis, one after the other.
+const AT_ONCE: usize = 16;
 /// SKUs of one sale that are shown.
 const ITEMS_MAX: usize = 200;
 /// How long without a word until a node counts as silent.
@@ -38,6 +40,9 @@ const SILENT_MS: u64 = 10_000;
 pub struct Live {
     last: Mutex<Option<(Instant, Bytes)>>,
 }
+
+/// By name: upper bounds, and how many were at most that.
+type Histograms = BTreeMap<&'static str, Vec<(f64, f64)>>;
 
 #[derive(Serialize)]
 struct Overview {
@@ -54,7 +59,7 @@ struct Overview {
     nodes: Vec<NodeView>,
     /// Counters of this node since it started, and its histograms, as in /metrics.
     counters: BTreeMap<String, f64>,
-    histograms: BTreeMap<&'static str, Vec<(f64, f64)>>,
+    histograms: Histograms,
 }
 
 #[derive(Serialize)]
@@ -144,9 +149,16 @@ async fn look(app: &App) -> Result<Overview, Problem> {
         all.extend(app.node.open(name).await?);
     }
     all.sort_by_key(|open| std::cmp::Reverse(open.sale.stored.load().created_ms));
+    let more_sales = all.len().saturating_sub(SALES_MAX);
+    all.truncate(SALES_MAX);
+    let views = stream::iter(all).map(|open| async move {
+        let view = sales::view(app, &open).await;
+        (open, view)
+    });
+    let mut views = std::pin::pin!(views.buffered(AT_ONCE));
     let mut shown = Vec::new();
-    for open in all.iter().take(SALES_MAX) {
-        let mut view = sales::view(app, open).await?;
+    while let Some((open, view)) = views.next().await {
+        let mut view = view?;
         let sum = |item: &super::wire::ItemView| {
             i128::from(item.loaded)
                 - i128::from(item.available)
@@ -171,7 +183,7 @@ async fn look(app: &App) -> Result<Overview, Problem> {
         redis: RedisView { usable: redis.usable(), version: promise.version.clone(), promise: promise.describe() },
         records: RecordsView { reachable: sink.is_some(), kind: sink },
         sales: shown,
-        more_sales: names.len().saturating_sub(SALES_MAX),
+        more_sales,
         transactions: TransactionsNow { counts: redis.trans_counts().await?, running_here: app.driver.in_flight() },
         nodes: redis.nodes(now_ms).await?.into_iter().map(|said| NodeView::new(said, now_ms)).collect(),
         counters,
@@ -180,10 +192,10 @@ async fn look(app: &App) -> Result<Overview, Problem> {
 }
 
 /// Counters and the buckets of two histograms, out of what /metrics shows.
-fn metrics_of(text: &str) -> (BTreeMap<String, f64>, BTreeMap<&'static str, Vec<(f64, f64)>>) {
+fn metrics_of(text: &str) -> (BTreeMap<String, f64>, Histograms) {
     const HISTOGRAMS: [(&str, &str); 2] =
         [("rushline_admission_seconds_bucket", "admission_s"), ("rushline_delivery_seconds_bucket", "delivery_s")];
-    let (mut counters, mut histograms) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
+    let (mut counters, mut histograms) = (BTreeMap::new(), Histograms::new());
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((name, value)) = line.rsplit_once(' ') else { continue };
         let Ok(value) = value.parse::<f64>() else { continue };

@@ -46,6 +46,8 @@ use tokio::sync::{Semaphore, watch};
 use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
 
+/// The HTTP interface, described: OpenAPI 3.1. `tests/it/api.rs` holds it against the routes and against real answers.
+const DESCRIPTION: &str = include_str!("openapi.json");
 /// Where dtm has its metrics.
 const METRICS_OF_DTM: &str = "/api/metrics";
 
@@ -179,6 +181,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/transactions/{gid}/stop", post(search::transactions::stop))
         .route("/v1/overview", get(live::overview))
         .route("/v1/live", get(live::follow))
+        .route("/v1/openapi.json", get(async || ([(http::header::CONTENT_TYPE, "application/json")], DESCRIPTION)))
         .route("/v1/orders/{gid}", get(show_order))
         .route("/v1/orders/{gid}/why", get(why::of_order))
         .route("/v1/orders/{gid}/events", get(follow_order))

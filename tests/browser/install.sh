@@ -36,10 +36,10 @@ have node || missing="$missing node"
 have npm || missing="$missing npm"
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086  # a list of words
-    have apt-get && sh "$repository/.ci/need" $missing || left_out "missing:$missing" 'install Chromium, Node.js 20 and npm'
+    have apt-get && sh "$repository/.ci/need" $missing || left_out "missing:$missing" 'install Chromium, Node.js 18 and npm'
 fi
 node_version=$(node --version | sed 's/^v//')
-[ "${node_version%%.*}" -ge 20 ] || left_out "node is $node_version" 'install Node.js 20 or later, which playwright-core asks for'
+[ "${node_version%%.*}" -ge 18 ] || left_out "node is $node_version" 'install Node.js 18 or later, which playwright-core asks for'
 
 if ! cmp -s "$here/package.json" "$place/package.json" || [ ! -d "$place/node_modules/playwright-core" ]; then
     say 'fetching playwright-core'

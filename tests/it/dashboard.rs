@@ -64,6 +64,8 @@ async fn the_browser_is_told_to_run_nothing_else() {
         let again = app.http().ask(http::Method::GET, path, &[("if-none-match", &tag)], None).await.unwrap();
         assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
     }
-    assert_eq!(app.get("/ui/nothing.js").await.status, 404);
+    for nothing in ["/ui/nothing.js", "/ui/..%2fmod.rs", "/ui/%2e%2e"] {
+        assert_eq!(app.get(nothing).await.status, 404, "{nothing}");
+    }
     assert_eq!(app.get("/admin").await.header("location"), Some("/"));
 }

@@ -11,10 +11,11 @@ import { order } from './order.js';
 import { topics } from './topics.js';
 import { values } from './values.js';
 import { nodes } from './nodes.js';
+import { reference } from './reference.js';
 
 /** Pages by the first word of the address behind `#/`. Each makes `{ view(), update?(), close?() }`. */
-const PAGES = { sales: (rest) => (rest[0] ? sale(rest[0]) : sales()), transactions: (rest, parameters) => (rest[0] ? transaction(rest[0]) : transactions(parameters)), buyers: (_, parameters) => buyers(parameters), orders: (rest) => order(rest[0]), topics, kv: values, nodes };
-const NAMES = [['sales', 'Sales'], ['transactions', 'Transactions'], ['buyers', 'Buyers'], ['topics', 'Topics'], ['kv', 'KV'], ['nodes', 'Nodes']];
+const PAGES = { sales: (rest) => (rest[0] ? sale(rest[0]) : sales()), transactions: (rest, parameters) => (rest[0] ? transaction(rest[0]) : transactions(parameters)), buyers: (_, parameters) => buyers(parameters), orders: (rest) => order(rest[0]), topics, kv: values, nodes, api: reference };
+const NAMES = [['sales', 'Sales'], ['transactions', 'Transactions'], ['buyers', 'Buyers'], ['topics', 'Topics'], ['kv', 'KV'], ['nodes', 'Nodes'], ['api', 'API']];
 
 const main = document.getElementById('main');
 let page = null;

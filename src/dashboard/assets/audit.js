@@ -1,7 +1,8 @@
 // The audit: units taken equal orders made.
 
-import { get } from './api.js';
+import { ask, get } from './api.js';
 import { draw } from './app.js';
+import { confirm, toast } from './dialog.js';
 import { h } from './dom.js';
 import { count } from './format.js';
 import { button, section, table, trouble } from './parts.js';
@@ -23,6 +24,21 @@ export function audit(path) {
     state.busy = false;
     draw();
   }
+
+  const repair = () =>
+    confirm({
+      title: 'Repair',
+      text: 'Brings back what Redis lost of a fenced sale, and opens it. A sale that is not fenced is left alone.',
+      action: 'Repair',
+      reason: false,
+      run: async () => {
+        const done = await ask('POST', `${path}/repair?wait_ms=${WAIT_MS}`);
+        const back = done.replayed.count + done.recorded.count + done.settled.count + done.found_at_service.count;
+        toast(done.fenced ? `${count(back)} orders are back; ${done.open ? 'it sells again' : 'it is still fenced'}` : 'It was not fenced; nothing was changed.', done.problems.length > 0);
+        done.problems.forEach((problem) => toast(problem, true));
+        await run();
+      },
+    });
 
   function verdict(report) {
     const good = report.drift === 0 && report.missing.length === 0 && report.extra.length === 0 && report.problems.length === 0;
@@ -51,7 +67,7 @@ export function audit(path) {
     section(
       'Audit',
       h('p', { class: 'quiet' }, 'Compares the counters, the records and the order service. It changes nothing.'),
-      button(state.busy ? 'Comparing …' : 'Run the audit', run, { disabled: state.busy }),
+      h('div', { class: 'actions' }, button(state.busy ? 'Comparing …' : 'Run the audit', run, { disabled: state.busy }), button('Repair', repair)),
       state.problem && trouble(state.problem),
       state.report && shown(state.report),
     );

@@ -4,10 +4,11 @@ const NUMBER = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const SMALL = new Intl.NumberFormat('en', { maximumSignificantDigits: 2 });
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false });
 const DAY = new Intl.DateTimeFormat(undefined, { month: 'short', day: 'numeric' });
+const YEAR = new Intl.DateTimeFormat(undefined, { year: 'numeric', month: 'short', day: 'numeric' });
 
 export const count = (n) => (n === null || n === undefined ? '–' : NUMBER.format(n).replaceAll(',', '\u202f'));
 
-export const rate = (n) => (n === null || n === undefined ? '–' : n > 0 && n < 10 ? SMALL.format(n) : count(n));
+export const perSecond = (n) => (n === null || n === undefined ? '–' : `${n > 0 && n < 10 ? SMALL.format(n) : count(n)}/s`);
 
 /** Seconds as ms, or as seconds when there are many. */
 export function latency(s) {
@@ -17,12 +18,14 @@ export function latency(s) {
   return `${ms < 10 ? SMALL.format(ms) : count(ms)} ms`;
 }
 
-/** A time of today by its clock, any other with its day. The whole of it is in the title. */
+/** A time of today by its clock, any other with its day, and its year if that is another. */
 export function when(iso) {
   if (!iso) return '–';
   const at = new Date(iso);
-  const today = new Date().toDateString() === at.toDateString();
-  return today ? CLOCK.format(at) : `${DAY.format(at)} ${CLOCK.format(at)}`;
+  const now = new Date();
+  if (now.toDateString() === at.toDateString()) return CLOCK.format(at);
+  const day = now.getFullYear() === at.getFullYear() ? DAY : YEAR;
+  return `${day.format(at)} ${CLOCK.format(at)}`;
 }
 
 export function duration(ms) {

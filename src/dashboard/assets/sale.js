@@ -5,7 +5,7 @@ import { draw } from './app.js';
 import { countdown } from './countdown.js';
 import { confirm, toast } from './dialog.js';
 import { h } from './dom.js';
-import { count, items, latency, rate } from './format.js';
+import { count, items, latency, perSecond } from './format.js';
 import { lastOf, latest, live, series } from './live.js';
 import { button, choice, facts, field, figure, pill, reasons, section, spark, stockBar, table, time, trouble } from './parts.js';
 import { books } from './sales.js';
@@ -107,8 +107,8 @@ export function sale(name) {
       h(
         'div',
         { class: 'strip' },
-        figure('Units taken', `${rate(seconds?.units)}/s`, spark(series((s) => s.sales[name]?.units), 'units taken a second')),
-        figure('Refused', `${rate(seconds?.refusedAll)}/s`, spark(series((s) => s.sales[name]?.refusedAll), 'refused a second', 'muted')),
+        figure('Units taken', perSecond(seconds?.units), spark(series((s) => s.sales[name]?.units), 'units taken a second')),
+        figure('Refused', perSecond(seconds?.refusedAll), spark(series((s) => s.sales[name]?.refusedAll), 'refused a second', 'muted')),
         figure('Admission p99', latency(lastOf('admission')?.p99), spark(series((s) => s.admission?.p99), 'admission, 99th percentile', 'muted'), 'of all sales of this node'),
         figure('Undelivered', count(one.backlog.undelivered_batches), null, 'batches with an order that the order service has not answered for good'),
         figure('Waiting', count(one.backlog.retries), null, 'orders that wait for another try'),

@@ -1,7 +1,7 @@
 // All sales, live.
 
 import { h } from './dom.js';
-import { count, latency, rate } from './format.js';
+import { count, latency, perSecond } from './format.js';
 import { lastOf, latest, live, series } from './live.js';
 import { figure, pill, spark, stockBar } from './parts.js';
 import { countdown } from './countdown.js';
@@ -33,12 +33,12 @@ export function strip(now) {
   return h(
     'div',
     { class: 'strip' },
-    figure('Orders', `${rate(latest((s) => s.admitted))}/s`, spark(series((s) => s.admitted), 'orders admitted a second')),
-    figure('Refused', `${rate(latest((s) => s.refused))}/s`, spark(series((s) => s.refused), 'requests refused a second', 'muted')),
+    figure('Orders', perSecond(latest((s) => s.admitted)), spark(series((s) => s.admitted), 'orders admitted a second')),
+    figure('Refused', perSecond(latest((s) => s.refused)), spark(series((s) => s.refused), 'requests refused a second', 'muted')),
     figure('Admission p99', latency(admission?.p99), spark(series((s) => s.admission?.p99), 'admission, 99th percentile', 'muted'), `p50 ${latency(admission?.p50)}; from sending a batch to its durable answer`),
     figure('Order service p99', latency(delivery?.p99), spark(series((s) => s.delivery?.p99), 'order service, 99th percentile', 'muted'), `p50 ${latency(delivery?.p50)}; one call`),
     figure('In flight', count(inFlight), null, 'orders that this node has admitted and that have not ended'),
-    figure('To the records', `${rate(latest((s) => s.written))}/s`, spark(series((s) => s.written), 'orders written a second', 'muted')),
+    figure('To the records', perSecond(latest((s) => s.written)), spark(series((s) => s.written), 'orders written a second', 'muted')),
   );
 }
 
@@ -56,7 +56,7 @@ function card(sale) {
       'div',
       { class: 'row' },
       figure('Left', count(left)),
-      figure('Units', `${rate(seconds?.units)}/s`, spark(series((s) => s.sales[sale.sale]?.units), 'units taken a second')),
+      figure('Units', perSecond(seconds?.units), spark(series((s) => s.sales[sale.sale]?.units), 'units taken a second')),
       figure('Refused', count(refused), spark(series((s) => s.sales[sale.sale]?.refusedAll), 'requests refused a second', 'muted')),
       figure('Waiting', count(sale.backlog.retries), null, 'orders that wait for another try at the order service'),
     ),
@@ -69,6 +69,8 @@ const stock = (item) =>
 
 /** Loaded is available plus reserved plus sold, or something is badly wrong. */
 export const books = (sale) =>
-  sale.conservation_difference === 0
+  sale.fenced
+    ? h('p', { class: 'books bad', role: 'alert' }, '✗ fenced: Redis lost what it had acknowledged; nothing is sold until it is repaired')
+    : sale.conservation_difference === 0
     ? h('p', { class: 'books good', title: 'loaded = available + reserved + sold' }, '✓ units add up')
     : h('p', { class: 'books bad', role: 'alert' }, `✗ off by ${count(sale.conservation_difference)} units: run the audit`);

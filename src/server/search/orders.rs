@@ -153,7 +153,7 @@ async fn chosen(app: &App, part: &Part, entry: &Entry, wanted: &Wanted) -> Resul
         true => Vec::new(),
         false => app.node.redis.details(&part.keys, &addresses).await?,
     };
-    let said = |at: usize| Some(details.get(at)?.0.as_ref()?.message.as_deref()?);
+    let said = |at: usize| details.get(at)?.0.as_ref()?.message.as_deref();
     let orders = addresses.iter().zip(&entry.frames).zip(entry.outcome.bytes()).enumerate();
     let chosen = orders.filter_map(|(at, ((address, frame), code))| {
         let gid = part.gid(*address);

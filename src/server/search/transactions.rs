@@ -1,7 +1,7 @@
 //! `/v1/transactions`: global transactions, newest first; one with all that is known of it; retry now, stop.
 
 use super::{limit, pairs, text, time_ms, unknown, wrong};
-use crate::domain::trans::{Branch, Global, GlobalStatus, TransGid, TransType};
+use crate::domain::trans::{Branch, BranchStatus, Global, GlobalStatus, Op, TransGid, TransType};
 use crate::driver::now_ms;
 use crate::server::App;
 use crate::server::changes;
@@ -17,6 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Transactions that one page looks at when a text is searched for; behind that it says where to go on.
@@ -46,7 +47,7 @@ pub struct Row {
     pub updated_at: Option<Timestamp>,
     /// When it succeeded or was undone.
     pub ended_at: Option<Timestamp>,
-    /// Branches that are done, of all there are.
+    /// Branches that are done or, once it is undone, undone; of all there are.
     pub done: usize,
     pub branches: usize,
     /// When it is tried again, if it waits.
@@ -210,7 +211,7 @@ fn when(ms: u64) -> Option<Timestamp> {
 
 fn row(app: &App, global: &Global) -> Row {
     let over = global.status.is_final();
-    let done = |branch: &&Branch| branch.status != crate::domain::trans::BranchStatus::Prepared;
+    let (done, branches) = progress(global);
     Row {
         gid: global.gid.to_string(),
         trans_type: global.trans_type.as_str(),
@@ -219,8 +220,8 @@ fn row(app: &App, global: &Global) -> Row {
         created_at: when(global.create_ms),
         updated_at: when(global.update_ms.max(global.create_ms)),
         ended_at: when(global.finish_ms.max(global.rollback_ms)).filter(|_| over),
-        done: global.branches.iter().filter(done).count(),
-        branches: global.branches.len(),
+        done,
+        branches,
         next_try_at: when(global.next_cron_ms).filter(|_| !over),
         failed_passes: global.failed_passes,
         attention: needs_attention(app, global),
@@ -234,6 +235,19 @@ fn row(app: &App, global: &Global) -> Row {
             node: app.node.name.to_string(),
         }),
     }
+}
+
+/// By branch, not by row: an action and its compensation are one branch.
+fn progress(global: &Global) -> (usize, usize) {
+    let undoing = matches!(global.status, GlobalStatus::Aborting | GlobalStatus::Failed);
+    let counts = |branch: &&Branch| {
+        let undoes = matches!(branch.op, Op::Compensate | Op::Cancel | Op::Rollback);
+        branch.status == BranchStatus::Succeed && undoes == undoing
+    };
+    let names = |branches: &mut dyn Iterator<Item = &Branch>| -> usize {
+        branches.map(|branch| branch.branch_id.as_str()).collect::<BTreeSet<_>>().len()
+    };
+    (names(&mut global.branches.iter().filter(counts)), names(&mut global.branches.iter()))
 }
 
 fn payload(bytes: &Bytes) -> Payload {

@@ -16,6 +16,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Orders of one buyer that are shown.
@@ -176,8 +177,8 @@ async fn of_the_sale(app: &App, open: &Open, name: &SaleName, evidence: &mut Vec
     }
     for change in app.node.redis.changes(&open.head(), CHANGES_MAX).await? {
         let who = if change.note.who.is_empty() { String::new() } else { format!(" by {}", change.note.who) };
-        let why = if change.note.why.is_empty() { String::new() } else { format!(": {}", change.note.why) };
-        let what = format!("{} changed{who}, {}{why}", change.kind, change.what);
+        let why = if change.note.why.is_empty() { String::new() } else { format!(" ({})", change.note.why) };
+        let what = format!("{} changed{who}: {}{why}", change.kind, in_words(&change.what));
         evidence.push(Evidence::new(Some(change.at_ms), "log of changes", what));
     }
     if let Some(last) = orders::page(app, name, &Wanted::default(), 1).await?.orders.pop() {
@@ -197,4 +198,22 @@ async fn of_the_sale(app: &App, open: &Open, name: &SaleName, evidence: &mut Vec
         evidence.push(Evidence::new(None, "refusals of all buyers", sums.join(", ")));
     }
     Ok(())
+}
+
+/// `{"status":"paused","limit_per_buyer":3}` as `status paused, limit_per_buyer 3`.
+fn in_words(change: &str) -> String {
+    let Ok(Value::Object(fields)) = serde_json::from_str(change) else { return change.to_owned() };
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    fields.iter().map(|(name, value)| format!("{name} {}", word(value))).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_in_words() {
+        assert_eq!(in_words(r#"{"status":"paused","limit_per_buyer":null}"#), "limit_per_buyer null, status paused");
+        assert_eq!(in_words("not JSON"), "not JSON");
+    }
 }

@@ -177,8 +177,9 @@ async fn odd_paths_and_methods_lead_nowhere() {
     stage.sale("s", 99, json!({})).await;
     let base = stage.app.http().base().to_owned();
     for path in [
-        "/",
         "/v1",
+        "/ui",
+        "/ui/",
         "/v1/",
         "/v1/sales/",
         "/v1/sales/s/",

@@ -40,6 +40,9 @@ async fn what_became_of_a_buyer_is_told_at_the_command_line() {
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("hint: rushline why BUYER@SALE"));
 
+    let list = said(&app, &["order", "list", "s", "--buyer", "u1"]).await;
+    assert!(list.contains(&gid) && list.contains("1 × sku-1"), "{list}");
+    assert!(said(&app, &["order", "list", "s", "--to", "-1h"]).await.contains("no orders"));
     let top = said(&app, &["top", "--once"]).await;
     assert!(top.contains("adds up") && top.contains("admitted –/s"), "{top}");
     assert_eq!(json_of(&app, &["top", "--once"]).await["sales"][0]["sale"], "s");

@@ -42,6 +42,7 @@ async fn story(sink: &Sink) {
         Wanted { from_ms: Some(START_MS + 10), to_ms: Some(START_MS + 20), ..Wanted::default() },
         text("declined"),
         text("100% .* 17"),
+        text("note.:"), // as a pattern it would be everywhere
         text("' OR 1=1 --"),
         text("s.2."),
         text("Ünal 4"),
