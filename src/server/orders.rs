@@ -12,6 +12,7 @@ use crate::sale::open::Open;
 use crate::sale::turns::{TooMany, Turn};
 use crate::sale::waiters::Ended;
 use crate::sale::{Part, Refusal};
+use crate::store;
 use crate::store::orders::{Address, Entry, status_of};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -314,7 +315,16 @@ pub async fn look_up(app: &App, gid: &Gid) -> Result<Option<OrderView>, Problem>
     // What is no longer in Redis was in the records before it left.
     let sink = app.records.sink().await.map_err(|error| Problem::records_away(&error))?;
     let record = sink.read(gid).await.map_err(|error| Problem::records_away(&error))?;
-    let Some(mut view) = record.map(view_of_record) else { return Ok(None) };
+    let Some(mut view) = record.map(view_of_record) else {
+        // It may be one that Redis has lost, and that is about to be brought back.
+        if let Some(open) = app.node.opened(gid.sale.as_str())
+            && let Some(part) = open.part(gid.partition)
+            && let Some(fence) = app.node.redis.fence(&part.keys)
+        {
+            return Err(Problem::from(store::Error::Fenced(fence)));
+        }
+        return Ok(None);
+    };
     // Redis has it first; the records are told a little later.
     if view.status == Status::Succeed
         && let Some(open) = app.node.open(&gid.sale).await?

@@ -41,6 +41,9 @@ async fn restart(version: RedisVersion) {
     eventually("it is fenced again", SOON, noted).await;
     let reply = app.order(SALE, "k-30", &order_of("k-30")).await;
     assert_eq!((reply.status, reply.code()), (423, "fenced"), "{}", reply.json);
+    // Not "there is no such order": that would not be true for long.
+    let look_up = app.get(&format!("/v1/orders/{}", open[0])).await;
+    assert_eq!((look_up.status, look_up.code()), (423, "fenced"), "{}", look_up.json);
     let detail = reply.json["detail"].as_str().unwrap();
     assert!(detail.contains("rushline repair") && detail.contains("nothing was taken"), "{detail}");
     assert!(app.metric("rushline_orders_lost_total").await >= 5.0);
