@@ -35,6 +35,12 @@ struct Share {
 impl Prepared {
     fn new(mut batches: Vec<Batch>) -> Self {
         let mut prepared = Self::default();
+        // An end that a failover took back was written again, and waits here twice: the later one is what Redis has.
+        let mut seen = HashSet::new();
+        for batch in batches.iter_mut().rev() {
+            let part = Arc::as_ptr(&batch.part);
+            batch.entries.retain(|ended| seen.insert((part, ended.entry.id)));
+        }
         batches.sort_by(|a, b| Arc::as_ptr(&a.part).cmp(&Arc::as_ptr(&b.part))); // stable: those of a partition stay in order
         for batch in batches {
             prepared.add(batch);

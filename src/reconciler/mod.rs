@@ -31,7 +31,7 @@ use crate::store::reservations::items_text;
 use crate::webhook;
 use metrics::{counter, gauge};
 use sink::Sink;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -297,8 +297,10 @@ fn sold(records: &[Record]) -> Vec<(EntryId, HashMap<&str, u64>)> {
     records
         .chunk_by(|a, b| a.gid.entry == b.gid.entry)
         .map(|records| {
-            let mut sold = HashMap::new();
-            for record in records.iter().filter(|record| record.status == Status::Succeed) {
+            let (mut sold, mut seen) = (HashMap::new(), HashSet::new());
+            // Once, also where two notices tell of the same entry.
+            let once = records.iter().filter(|record| seen.insert(record.gid.index));
+            for record in once.filter(|record| record.status == Status::Succeed) {
                 for item in &record.items {
                     *sold.entry(item.sku.as_str()).or_default() += u64::from(item.quantity);
                 }

@@ -67,6 +67,12 @@ impl Redis {
         Err(Error::Refused { code: "AWAY".into(), message: "Redis changes too often to be relied on".into() })
     }
 
+    /// The run of Redis that has these keys, looked at anew if a connection broke since the last look.
+    pub async fn run_now(&self, keys: &Keys) -> Result<String, Error> {
+        self.topology.server_of(keys.sale.as_bytes())?.make_sure().await?;
+        Ok(self.promise_at(&keys.sale).run())
+    }
+
     /// Compares what Redis has with what this node was told of.
     pub async fn meet(&self, seen: &Seen) -> Result<(), Error> {
         let _one_at_a_time = seen.meeting.lock().await;

@@ -20,6 +20,9 @@ pub struct Fenced {
     pub age_ms: u64,
 }
 
+/// The fence, orders that are forgotten, the term, and the time of Redis in seconds and microseconds.
+type FenceReply = ((Option<String>, Option<u64>), Option<String>, (u64, u64));
+
 /// What one lost entry takes, all its orders together.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Takes {
@@ -99,17 +102,16 @@ impl Redis {
 
     /// The fence of a partition, if there is one; `None` also for a partition that is gone.
     pub async fn read_fence(&self, keys: &Keys) -> Result<Option<Fenced>, Error> {
-        let (fields, term, (seconds, micros)): ((Option<String>, Option<u64>), Option<String>, (u64, u64)) =
-            redis::pipe()
-                .cmd("HMGET")
-                .arg(&keys.sale)
-                .arg(&["fence", "fence_unknown"])
-                .cmd("HGET")
-                .arg(&keys.stock)
-                .arg(":term")
-                .cmd("TIME")
-                .query_async(&mut self.aside())
-                .await?;
+        let (fields, term, (seconds, micros)): FenceReply = redis::pipe()
+            .cmd("HMGET")
+            .arg(&keys.sale)
+            .arg(&["fence", "fence_unknown"])
+            .cmd("HGET")
+            .arg(&keys.stock)
+            .arg(":term")
+            .cmd("TIME")
+            .query_async(&mut self.aside())
+            .await?;
         if !term.is_some_and(|term| term.ends_with('!')) {
             return Ok(None);
         }

@@ -97,6 +97,9 @@ struct State {
     books: Option<(Arc<Books>, u64, Instant)>,
 }
 
+/// Orders that are forgotten, and entries with their orders, packed.
+pub(super) type Owed = (u64, Vec<(EntryId, Vec<u8>)>);
+
 /// One partition, as this node was told of it.
 pub struct Seen {
     pub keys: Keys,
@@ -196,7 +199,7 @@ impl Seen {
     }
 
     /// What is lost and was not told of yet, as far as it is remembered: how many orders are not, and some entries.
-    pub(super) fn owed(&self, most: usize) -> Option<(u64, Vec<(EntryId, Vec<u8>)>)> {
+    pub(super) fn owed(&self, most: usize) -> Option<Owed> {
         let state = self.state();
         let limit = state.owed?;
         let unknown = state.forgotten.iter().filter(|(seq, _)| *seq > limit).map(|(_, orders)| orders).sum();
