@@ -143,9 +143,9 @@ mod tests {
         let sale = SaleName::parse("s").unwrap();
         assert_eq!(refusals.last(&sale, "u1"), None);
         let now = 1_763_800_000_000;
-        let place = refusals.place(&sale, "u1", now);
-        refusals.note(place, Refusal::NotOpen, now);
-        refusals.note(place, Refusal::BacklogFull, now + 12_340);
+        let note = |refusal, at| refusals.note(refusals.place(&sale, "u1", at), refusal, at);
+        note(Refusal::NotOpen, now);
+        note(Refusal::BacklogFull, now + 12_340);
         let found = refusals.last(&sale, "u1").unwrap();
         assert_eq!(found, Remembered { refusal: Refusal::BacklogFull, at_ms: now + 12_300, times: 2 });
         assert_eq!(refusals.last(&sale, "u2"), None);

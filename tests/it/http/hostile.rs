@@ -206,7 +206,7 @@ async fn odd_paths_and_methods_lead_nowhere() {
     for (method, path) in [
         ("DELETE", "/v1/sales/s"),
         ("PUT", "/v1/sales/s"),
-        ("GET", "/v1/sales/s/orders"),
+        ("PUT", "/v1/sales/s/orders"),
         ("GET", "/v1/sales/s/stock"),
         ("POST", "/v1/orders/s.0.1-1.0"),
         ("DELETE", "/v1/sales"),
