@@ -139,6 +139,9 @@ impl World {
         for server in &servers {
             answers(server.address).await?;
         }
+        if round.store == Store::Replica {
+            follows(servers[0].address).await?;
+        }
 
         let journal = text(&directory.join("orders.journal"))?;
         let service = SocketAddr::from(([127, 0, 0, 1], lasting_port()?));
@@ -360,6 +363,17 @@ pub async fn answers(address: SocketAddr) -> anyhow::Result<()> {
             Err(_) => sleep(POLL).await,
         }
     }
+}
+
+/// Waits until a primary has a replica that follows it.
+async fn follows(primary: SocketAddr) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_WAIT_MAX;
+    let mut redis = Redis::at(&Place::Address(primary)).await?;
+    while !redis.info("replication").await?.iter().any(|(_, value)| value.contains("state=online")) {
+        ensure!(Instant::now() < deadline, "no replica follows {primary} after {READY_WAIT_MAX:?}");
+        sleep(POLL).await;
+    }
+    Ok(())
 }
 
 /// What the sale is created with.

@@ -1,0 +1,58 @@
+//! F29: clocks that are wrong by an hour, one after the other, in mid-sale. What decides is Redis's clock, and durations are
+//! measured by one that nobody sets; so a jump delays or hastens, and changes no outcome.
+
+use super::{BUYERS, SOON};
+use crate::support::app::{App, AppOptions};
+use crate::support::crowd::{self, Crowd, assert_exact, assert_only_ledger_left};
+use crate::support::hazard::{Clock, is_missing};
+use crate::support::servers::{Redis, RedisVersion};
+use crate::support::shop::Shop;
+use std::time::Duration;
+
+const HOUR_S: i64 = 3_600;
+/// libfaketime reads its file again after a second.
+const NOTICED: Duration = Duration::from_millis(1_100);
+
+fn with_clock(options: AppOptions, clock: &Clock) -> AppOptions {
+    clock.environment().iter().fold(options, |options, (name, value)| options.environment(name, value))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_that_jump_an_hour_change_no_outcome() {
+    let clocks = (|| Ok([Clock::new()?, Clock::new()?, Clock::new()?]))();
+    if is_missing("libfaketime", &clocks) {
+        return;
+    }
+    let clocks: [Clock; 3] = clocks.unwrap();
+    let [of_redis, of_a, of_b] = &clocks;
+    let environment: Vec<String> =
+        of_redis.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let launcher: Vec<&str> = ["env"].into_iter().chain(environment.iter().map(String::as_str)).collect();
+    // Debian's Redis 7 asks for the time before libfaketime is there (its allocator does), and ends.
+    let redis = Redis::launch(&launcher, RedisVersion::V8, "127.0.0.1", &[]).await;
+    let shop = Shop::start().await;
+    crowd::trying_shop(&shop);
+    let options = AppOptions::default().quick().redis(&redis.url());
+    let a = App::start(with_clock(options.clone(), of_a)).await;
+    let mut b = App::start(with_clock(options.beside(&a), of_b)).await;
+    a.create_sale(&crowd::sale(shop.endpoint())).await;
+    let buyers = Crowd::start(&[a.http(), b.http()], BUYERS);
+    for clock in &clocks {
+        for offset_s in [HOUR_S, -HOUR_S, 0] {
+            clock.set(offset_s);
+            tokio::time::sleep(NOTICED).await;
+            buyers.wait_for_more(12, SOON).await;
+        }
+    }
+    // All of them wrong at once, each in another way, and a node dies.
+    for (clock, offset_s) in clocks.iter().zip([HOUR_S, -HOUR_S, 7 * HOUR_S]) {
+        clock.set(offset_s);
+    }
+    tokio::time::sleep(NOTICED).await;
+    buyers.wait_for_more(12, SOON).await;
+    b.kill9();
+    buyers.wait_for_more(12, SOON).await;
+    let heard = buyers.stop().await;
+    assert_exact(&a, &shop, &heard).await;
+    assert_only_ledger_left(&redis.url()).await;
+}
