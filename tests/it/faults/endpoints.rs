@@ -6,6 +6,7 @@ use crate::support::crowd::ask_redis_at;
 use crate::support::shop::{Answer, Shop};
 use futures_util::future::join_all;
 use serde_json::json;
+use std::time::Duration;
 
 async fn buy(app: &App, sale: &str, orders: usize) {
     let buying = (0..orders).map(async |number| {
@@ -71,5 +72,27 @@ async fn an_endpoint_that_is_back_is_not_overrun() {
     // Each node keeps to the bound by itself.
     assert!(shop.open_calls_max() <= 2 * AT_ONCE, "{} calls at once", shop.open_calls_max());
     assert!(shop.call_count() < 2 * ORDERS, "{} calls for {ORDERS} orders", shop.call_count());
+    drop(other);
+}
+
+/// F28: a call takes many leases. They are renewed meanwhile, so nobody else takes the order over and calls too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_outlasts_its_lease_is_made_once() {
+    const ORDERS: usize = 5;
+    let app = App::start(AppOptions::default().quick()).await;
+    let other = App::start(AppOptions::default().quick().beside(&app)).await;
+    let shop = Shop::start().await;
+    shop.always(Answer::HangAfter);
+    let endpoint = shop.endpoint_with(json!({"timeout_ms": 30_000}));
+    app.create_sale(&json!({"sale": "s", "items": [{"sku": "a", "units": ORDERS}], "order_endpoint": endpoint})).await;
+    buy(&app, "s", ORDERS).await;
+    eventually("all are called", SOON, || async { shop.open_calls() == ORDERS }).await;
+    // What must not happen has no event. Five leases and ten sweeps of the other node.
+    tokio::time::sleep(Duration::from_millis(3_000)).await;
+    assert_eq!(shop.call_count(), ORDERS, "somebody called while the first calls were under way");
+    shop.release();
+    let report = app.wait_until_settled("s").await;
+    assert_eq!((&report["drift"], &report["records"]["succeed"]), (&json!(0), &json!(ORDERS)), "{report}");
+    assert_eq!(shop.call_count(), ORDERS);
     drop(other);
 }
