@@ -89,6 +89,7 @@ async fn clocks_that_jump_an_hour_change_no_outcome() {
     b.kill9();
     buyers.wait_for_more(12, SOON).await;
     let heard = buyers.stop().await;
+    clocks.iter().for_each(|clock| clock.set(0));
     assert_exact(&a, &shop, &heard).await;
     assert_only_ledger_left(&redis.url()).await;
 }

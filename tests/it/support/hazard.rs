@@ -95,8 +95,11 @@ impl Inject {
             if traced() {
                 return Ok(inject);
             }
-            if inject.strace.try_wait().unwrap().is_some() {
-                break;
+            // It may all be over by now: what was made to fail has ended, and strace with it.
+            match inject.strace.try_wait().unwrap() {
+                Some(status) if status.success() => return Ok(inject),
+                Some(_) => break,
+                None => {}
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
