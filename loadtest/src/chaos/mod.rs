@@ -175,11 +175,11 @@ fn programs(settings: &Settings) -> anyhow::Result<(Programs, Means)> {
     Ok((programs, means))
 }
 
-/// How much a round must have sold to say anything.
+/// How many orders a round must have had to say anything.
 const ORDERS_MIN: u64 = 50;
 
 impl Ended {
-    /// Nothing is wrong, and enough was sold to say so.
+    /// Nothing is wrong, and there was enough to say so.
     pub fn is_clean(&self) -> bool {
         self.wrong.is_empty() && self.verdict.word() == crate::oracle::Word::Clean
     }

@@ -76,9 +76,9 @@ pub async fn run(
     let mut ended = Ended::new(round, done);
     match played {
         Ok((verdict, sagas, slow)) => {
-            let stand = verdict.looked_at.get("orders that stand").copied().unwrap_or(0);
-            if stand < ORDERS_MIN {
-                ended.wrong.push(format!("only {stand} orders stand, and that proves nothing"));
+            let orders = verdict.looked_at.get("orders").copied().unwrap_or(0);
+            if orders < ORDERS_MIN {
+                ended.wrong.push(format!("there were only {orders} orders, and that proves nothing"));
             }
             ended.wrong.extend(sagas.wrong);
             (ended.transactions, ended.succeeded) = (sagas.ended, sagas.succeeded);

@@ -336,7 +336,7 @@ fn node(
         ("NODE_NAME", name.clone()),
         ("DATA_DIR", text(&directory.join(format!("{name}-data")))?),
         ("REDIS_URL", format!("redis://{}", link.address)),
-        ("REDIS_TIMEOUT_MS", millis(1_000)),
+        ("REDIS_TIMEOUT_MS", millis(1_500)),
         ("RECORDS_URL", records_url.into()),
         ("DELIVERY_LEASE_MS", millis(LEASE_MS)),
         ("DELIVERY_RETRY_BASE_MS", millis(50)),
