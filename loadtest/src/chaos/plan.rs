@@ -98,7 +98,7 @@ pub enum Fault {
     DiskFull,
     /// Somebody's SCRIPT FLUSH, again and again.
     Flush,
-    /// The clock of a node or of Redis jumps, and jumps back.
+    /// The clock of a node jumps, and jumps back; that of Redis jumps ahead, and stays there.
     Clock {
         who: Who,
         by_s: i64,
@@ -231,11 +231,9 @@ impl Round {
                 92..94 if means.mounts && self.store != Store::Replica => (Fault::DiskFull, DEAD_MS),
                 94..96 => (Fault::Flush, BROKEN_MS),
                 96..100 if self.clocks => {
-                    let who = if chance.bool() { Who::Redis } else { Who::Node(node) };
-                    (
-                        Fault::Clock { who, by_s: *chance.choice(&[-3_600, 3_600, 90]).expect("there are some") },
-                        SLEEP_MS,
-                    )
+                    let by_s: i64 = *chance.choice(&[-3_600, 3_600, 90]).expect("there are some");
+                    let (who, by_s) = if chance.bool() { (Who::Redis, by_s.abs()) } else { (Who::Node(node), by_s) };
+                    (Fault::Clock { who, by_s }, SLEEP_MS)
                 }
                 _ => continue,
             };
