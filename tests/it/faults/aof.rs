@@ -13,7 +13,7 @@ use rushline::store::keys::Keys;
 use rushline::store::orders::{Decision, Prepared};
 use rushline::store::promise::Wait;
 use rushline::store::redis as store;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,34 @@ async fn stock(server: &Redis) -> HashMap<String, u64> {
     let count = |name: &str| units.get(&format!("a:{name}")).copied().unwrap_or_default();
     assert_eq!(count("loaded"), count("available") + count("reserved") + count("sold"), "{units:?}");
     units
+}
+
+/// All that the sale has in Redis, by key. Half a script that comes to life at the next load shows here, wherever it writes.
+async fn contents(server: &Redis) -> BTreeMap<String, String> {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    let mut all = BTreeMap::new();
+    for key in keys {
+        let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut connection).await.unwrap();
+        let found = match &*kind {
+            "hash" => {
+                let found: BTreeMap<Vec<u8>, Vec<u8>> =
+                    redis::cmd("HGETALL").arg(&key).query_async(&mut connection).await.unwrap();
+                format!("{found:?}")
+            }
+            "stream" => {
+                let range = redis::cmd("XRANGE").arg(&key).arg("-").arg("+").to_owned();
+                let entries: redis::Value = range.query_async(&mut connection).await.unwrap();
+                let groups: redis::Value =
+                    redis::cmd("XINFO").arg("GROUPS").arg(&key).query_async(&mut connection).await.unwrap();
+                format!("{entries:?} {groups:?}")
+            }
+            _ => kind,
+        };
+        all.insert(key, found);
+    }
+    all
 }
 
 /// The files of a Redis that sold a little and was killed: the manifest and base as they are, and the part that grows.
@@ -156,8 +184,10 @@ async fn cut_and_go_on(sold: Arc<Sold>, version: RedisVersion, length: usize) {
         other => panic!("cut at {length}: {other:?}"),
     };
     drop(redis);
+    let acknowledged = contents(&server).await;
     server.kill9();
     server.restart().await;
+    assert_eq!(contents(&server).await, acknowledged, "cut at {length}: another Redis than was killed");
     let after = stock(&server).await;
     assert_eq!(after["a:reserved"], before["a:reserved"] + 1, "cut at {length}: the order is gone");
     let redis = connect(&server).await;
