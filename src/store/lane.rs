@@ -35,7 +35,13 @@ pub(super) enum Kind {
     Slow,
     Aside,
     /// Connections that nobody else has, by server: WAIT and WAITAOF block theirs and count only its own writes.
-    Own(Arc<Mutex<HashMap<String, ConnectionManager>>>),
+    Own(Arc<Mutex<HashMap<String, Owned>>>),
+}
+
+/// A connection of one's own, made when the server's had been renewed so many times.
+pub(super) struct Owned {
+    renewed: u64,
+    connection: Arc<ConnectionManager>,
 }
 
 /// Where an answer sends us.
@@ -56,20 +62,47 @@ impl Lane {
         self.last.as_ref()
     }
 
-    fn connection(&self, server: &Server) -> RedisResult<ConnectionManager> {
+    fn connection(&self, server: &Server) -> RedisResult<Arc<ConnectionManager>> {
         Ok(match &self.kind {
-            Kind::Shared(turn) => server.lanes[turn % server.lanes.len()].clone(),
-            Kind::Slow => server.slow.clone(),
-            Kind::Aside => server.aside.clone(),
+            Kind::Shared(turn) => server.lanes[turn % server.lanes.len()].get(),
+            Kind::Slow => server.slow.get(),
+            Kind::Aside => server.aside.get(),
             Kind::Own(own) => {
                 let mut own = own.lock().expect("nobody panics while holding this lock");
-                if let Some(connection) = own.get(&server.name) {
-                    return Ok(connection.clone());
+                let renewed = server.renewed();
+                if let Some(owned) = own.get(&server.name).filter(|owned| owned.renewed == renewed) {
+                    return Ok(owned.connection.clone());
                 }
                 own.retain(|name, _| self.topology.knows(name)); // bounded by the servers there are
-                own.entry(server.name.clone()).insert_entry(server.own()?).get().clone()
+                let connection = Arc::new(server.own()?);
+                own.insert(server.name.clone(), Owned { renewed, connection: connection.clone() });
+                connection
             }
         })
+    }
+
+    /// Looks at an answer on `used`. A connection that broke may be to another run of Redis when it is whole again: nobody
+    /// sells there before it was looked at. After silence, nobody is kept waiting on the same connection.
+    fn heard<T>(&self, server: &Server, used: &Arc<ConnectionManager>, reply: &RedisResult<T>) {
+        if reply.is_err() {
+            server.unsure();
+        }
+        if let Err(error) = reply
+            && error.is_timeout()
+        {
+            match &self.kind {
+                Kind::Shared(turn) => server.lanes[turn % server.lanes.len()].replace(used),
+                Kind::Slow => server.slow.replace(used),
+                Kind::Aside => server.aside.replace(used),
+                Kind::Own(own) => {
+                    let mut own = own.lock().expect("nobody panics while holding this lock");
+                    if own.get(&server.name).is_some_and(|owned| Arc::ptr_eq(&owned.connection, used)) {
+                        own.remove(&server.name);
+                    }
+                }
+            }
+        }
+        self.topology.heard(reply);
     }
 
     fn server_for(&self, command: &Cmd) -> RedisResult<Arc<Server>> {
@@ -83,22 +116,14 @@ impl Lane {
         }
     }
 
-    /// A connection that broke may be to another run of Redis when it is whole again: nobody sells there before it was
-    /// looked at.
-    fn heard<T>(&self, server: &Server, reply: &RedisResult<T>) {
-        if reply.is_err() {
-            server.unsure();
-        }
-        self.topology.heard(reply);
-    }
-
     async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         let mut server = self.server_for(command)?;
         let mut asking = false;
         let deadline = Instant::now() + self.topology.patience();
         let mut hops = 0;
         loop {
-            let mut connection = self.connection(&server)?;
+            let used = self.connection(&server)?;
+            let mut connection = ConnectionManager::clone(&used);
             self.last = Some(server.clone());
             let reply = match asking {
                 false => connection.send_packed_command(command).await,
@@ -110,7 +135,7 @@ impl Lane {
                 }
             };
             let Some(hop) = self.topology.cluster().then(|| hop_of(&reply)).flatten() else {
-                self.heard(&server, &reply);
+                self.heard(&server, &used, &reply);
                 return reply;
             };
             hops += u32::from(hop != Hop::Again);
@@ -132,8 +157,9 @@ impl Lane {
     /// Each command to where its key is; those for one server together, and all servers at once.
     async fn send_all(&mut self, pipeline: &Pipeline, offset: usize, count: usize) -> RedisResult<Vec<Value>> {
         if let Some(server) = self.topology.only() {
-            let replies = self.connection(&server)?.send_packed_commands(pipeline, offset, count).await;
-            self.heard(&server, &replies);
+            let used = self.connection(&server)?;
+            let replies = ConnectionManager::clone(&used).send_packed_commands(pipeline, offset, count).await;
+            self.heard(&server, &used, &replies);
             self.last = Some(server);
             return replies;
         }
@@ -153,12 +179,17 @@ impl Lane {
             for at in places {
                 part.add_command(commands[*at].clone());
             }
-            let connection = self.connection(server);
-            async move { connection?.send_packed_commands(&part, 0, places.len()).await }
+            let used = self.connection(server);
+            async move {
+                let used = used?;
+                let replies = ConnectionManager::clone(&used).send_packed_commands(&part, 0, places.len()).await;
+                redis::RedisResult::Ok((used, replies))
+            }
         });
         let mut replies = vec![Value::Nil; commands.len()];
-        for ((server, places), part) in parts.iter().zip(join_all(sent).await) {
-            self.heard(server, &part);
+        for ((server, places), sent) in parts.iter().zip(join_all(sent).await) {
+            let (used, part) = sent?;
+            self.heard(server, &used, &part);
             for (at, reply) in places.iter().zip(part?) {
                 replies[*at] = reply;
             }

@@ -81,7 +81,7 @@ impl Redis {
         let servers = settings.find().await?.servers();
         let mut sum: Option<Promise> = None;
         for server in &servers {
-            let promise = server::read_promise(&mut server.aside.clone()).await?;
+            let promise = server::read_promise(&mut server.aside.connection()).await?;
             sum = Some(match sum {
                 Some(sum) => sum.weaker(promise),
                 None => promise,

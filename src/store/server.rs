@@ -38,10 +38,10 @@ pub(super) struct Server {
     pub name: String,
     client: redis::Client,
     manner: Manner,
-    pub lanes: Vec<ConnectionManager>,
-    pub slow: ConnectionManager,
+    pub lanes: Vec<Link>,
+    pub slow: Link,
     /// For operators' questions, and for watching.
-    pub aside: ConnectionManager,
+    pub aside: Link,
     promise: ArcSwap<Promise>,
     usable: AtomicBool,
     /// A connection broke: what is behind it now may be another run.
@@ -51,11 +51,53 @@ pub(super) struct Server {
     verifying: tokio::sync::Mutex<()>,
     /// How often it was verified.
     verified: AtomicU64,
+    /// The watch asked and heard nothing: what was connected then is connected with nobody, as far as anyone knows.
+    silent: AtomicBool,
+    /// How often all connections were made anew.
+    renewed: AtomicU64,
+}
+
+/// A connection that is made anew when it has fallen silent.
+///
+/// The driver makes one anew that broke. One whose other end vanished without a word (a firewall that forgot it, a machine
+/// without power) does not break for a quarter of an hour: every command on it would time out until then.
+pub(super) struct Link {
+    client: redis::Client,
+    timeout: Duration,
+    now: ArcSwap<ConnectionManager>,
+}
+
+impl Link {
+    fn new(client: redis::Client, timeout: Duration) -> redis::RedisResult<Self> {
+        let now = ArcSwap::from_pointee(Self::connect(&client, timeout)?);
+        Ok(Self { client, timeout, now })
+    }
+
+    fn connect(client: &redis::Client, timeout: Duration) -> redis::RedisResult<ConnectionManager> {
+        ConnectionManager::new_lazy_with_config(client.clone(), manager_config(timeout))
+    }
+
+    pub fn get(&self) -> Arc<ConnectionManager> {
+        self.now.load_full()
+    }
+
+    pub fn connection(&self) -> ConnectionManager {
+        ConnectionManager::clone(&self.now.load())
+    }
+
+    /// From now on another one, unless that has happened since `silent` was got. Whoever waits on the old one goes on waiting.
+    pub fn replace(&self, silent: &Arc<ConnectionManager>) {
+        if Arc::ptr_eq(&self.now.load(), silent)
+            && let Ok(new) = Self::connect(&self.client, self.timeout)
+        {
+            self.now.compare_and_swap(silent, Arc::new(new));
+        }
+    }
 }
 
 impl Server {
     pub fn new(name: String, client: redis::Client, manner: &Manner) -> Result<Arc<Self>, Error> {
-        let manager = |timeout| ConnectionManager::new_lazy_with_config(client.clone(), manager_config(timeout));
+        let manager = |timeout| Link::new(client.clone(), timeout);
         Ok(Arc::new(Self {
             name,
             lanes: (0..manner.connections.max(1)).map(|_| manager(manner.timeout)).collect::<Result<_, _>>()?,
@@ -69,6 +111,8 @@ impl Server {
             short: AtomicBool::new(false),
             verifying: tokio::sync::Mutex::new(()),
             verified: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
+            renewed: AtomicU64::new(0),
         }))
     }
 
@@ -95,10 +139,13 @@ impl Server {
         if !self.unsure.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let looked = match read_promise(&mut self.aside.clone()).await {
+        let looked = match read_promise(&mut self.aside.connection()).await {
             Ok(promise) if promise.run() == self.promise.load().run() => Ok(()),
             // Another run, or this very connection broke too: a new one is made.
-            _ => self.verify_soon().await,
+            looked => {
+                self.silent.fetch_or(looked.is_err(), Ordering::Relaxed);
+                self.verify_soon().await
+            }
         };
         if looked.is_err() {
             self.unsure();
@@ -109,8 +156,19 @@ impl Server {
     /// A connection of its own, for whoever blocks it with WAIT or WAITAOF for up to `redis.timeout_ms`.
     pub fn own(&self) -> redis::RedisResult<ConnectionManager> {
         // Redis must be the one to give up, or "not durable" is taken for "no answer".
-        let timeout = self.manner.timeout + WAIT_MARGIN;
-        ConnectionManager::new_lazy_with_config(self.client.clone(), manager_config(timeout))
+        Link::connect(&self.client, self.manner.timeout + WAIT_MARGIN)
+    }
+
+    /// How often all connections were made anew: those of their own that somebody keeps are to be thrown away then too.
+    pub fn renewed(&self) -> u64 {
+        self.renewed.load(Ordering::Acquire)
+    }
+
+    fn renew(&self) {
+        for link in self.lanes.iter().chain([&self.slow, &self.aside]) {
+            link.replace(&link.get());
+        }
+        self.renewed.fetch_add(1, Ordering::Release);
     }
 
     /// Verifies, but keeps an order waiting no longer than any other answer of Redis may; the watch goes on with it.
@@ -154,6 +212,9 @@ impl Server {
                 "Redis is ready"
             );
         }
+        if self.silent.swap(false, Ordering::Relaxed) {
+            self.renew();
+        }
         self.verified.fetch_add(1, Ordering::Release);
         self.usable.store(true, Ordering::Relaxed);
         Ok(())
@@ -168,7 +229,7 @@ impl Server {
             }
             return;
         }
-        match read_promise(&mut self.aside.clone()).await {
+        match read_promise(&mut self.aside.connection()).await {
             Ok(promise) if promise.run() == self.promise.load().run() => self.promise.store(Arc::new(promise)),
             Ok(_) => {
                 self.doubt();
@@ -178,6 +239,7 @@ impl Server {
             }
             Err(error) => {
                 tracing::warn!(server = self.name, %error, "Redis does not answer; orders get 503 until it does");
+                self.silent.store(true, Ordering::Relaxed);
                 self.doubt();
             }
         }

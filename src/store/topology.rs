@@ -196,7 +196,7 @@ impl Topology {
         servers.sort_by_key(|server| !server.usable());
         let mut last = Error::NoAnswer("no server of the Cluster answers".into());
         for server in servers {
-            match self.read_slots(server.aside.clone(), &server.name).await {
+            match self.read_slots(server.aside.connection(), &server.name).await {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,
             }

@@ -12,6 +12,7 @@ mod deploy;
 mod dtm_doors;
 mod dtm_http;
 mod durability;
+mod faults;
 mod full_and_down;
 mod honesty;
 mod http;

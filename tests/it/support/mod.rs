@@ -6,6 +6,8 @@ pub mod certificates;
 pub mod cluster;
 pub mod crowd;
 pub mod etcd;
+pub mod hazard;
+pub mod link;
 pub mod process;
 pub mod raw;
 pub mod servers;
