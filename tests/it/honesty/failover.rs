@@ -30,7 +30,7 @@ impl Three {
     /// Those that are no primary, the first of which is the one that lags in `turn`.
     fn others(&self, turn: usize) -> [usize; 2] {
         let (one, other) = ((self.primary + 1) % 3, (self.primary + 2) % 3);
-        if turn % 2 == 0 { [one, other] } else { [other, one] }
+        if turn.is_multiple_of(2) { [one, other] } else { [other, one] }
     }
 
     async fn attach(&self, replica: usize) {
