@@ -191,7 +191,7 @@ impl Round {
             _ => Sale::Plain,
         };
         // A deadline is a time by the clock of Redis: where that jumps, reservations end when nobody expects it.
-        let clocks = means.clocks && sale != Sale::Reserved && number % 3 == 0;
+        let clocks = means.clocks && sale != Sale::Reserved && number.is_multiple_of(3);
         let mut round =
             Self { number, seed, nodes: chance.usize(2..=NODES_MAX), store, sale, clocks, deeds: Vec::new() };
         let mut at = FIRST;
