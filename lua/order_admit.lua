@@ -4,7 +4,7 @@
 Why      stock, the buyer's limit, the replay of an earlier answer and the two-phase message change in one step, or
          two buyers see the last unit, or a unit is taken for an order that nobody will ever make.
 KEYS[1]  sale hash: status, opens_ms, closes_ms, limit, version, partitions (none = 1)
-KEYS[2]  stock hash: <sku>:available, <sku>:reserved (units)
+KEYS[2]  stock hash: <sku>:available, <sku>:reserved (units); :seq (counts what was told of), :term (who may sell)
 KEYS[3]  requests hash: digest of the idempotency key -> body digest (8 bytes), address (12 bytes: entry id as u48 ms
          and u32 sequence, u16 index). Packed, because it is kept for every order of the sale
 KEYS[4]  buyers hash: buyer -> units held or bought
@@ -22,15 +22,16 @@ ARGV[5]  '1' if a batch of nothing but replays must still write, so that WAIT ha
 ARGV[6]  body digests, packed: 8 bytes a request
 ARGV[7]  frames (what the entry keeps), one after the other: usually all win, and nobody need take them apart
 ARGV[8]  sizes of the frames, packed: u32 each
-ARGV[9..] m SKUs, then n key digests ('' = no key), then n buyers; and where the sale has further limits:
+ARGV[9]  term that the node believes in: another one here is a fence, a repair, or a run of Redis not yet looked at
+ARGV[10..] m SKUs, then n key digests ('' = no key), then n buyers; and where the sale has further limits:
          packed, for each request a byte (how many), then for each u16 (which field, from 1), u32 (units), u32 (most);
          then the fields of the limits hash
 Slot     {sale/partition}, all keys
-Returns  {codes, entry id or '', settings version, address (12 bytes) of the 1st replay, of the 2nd, …}
+Returns  {codes, entry id or '', 'version seq' (of the settings; of this step), address (12 bytes) of the 1st replay, of the 2nd, …}
          codes, one letter a request: A admitted (its index in the entry: how many A came before), R replayed,
          K key reused, N not open, P paused, C closed, U unknown SKU, L limit reached, S sold out,
          M to be routed anew: the sale has another number of partitions, or a visitor's ledger is not here,
-         F over a further limit
+         F over a further limit, E another term: nobody was decided about
 Errors   NOSALE: there is no such sale (a caller's mistake, not an outcome)
          NOCOUNT: the version is missing or no number; NOGROUP: the stream has no group (a foreign hand)
 Cost     O(n) with a dozen commands a batch; a losing request costs its two look-ups and writes nothing
@@ -38,7 +39,7 @@ Cost     O(n) with a dozen commands a batch; a losing request costs its two look
 local node, n, m = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local items, must_write, bodies = ARGV[4], string.byte(ARGV[5]) == 49, ARGV[6]
 local partitions, visitors = string.match(ARGV[5], '^. (%d+) ?(%d*)$')
-local skus = 8
+local skus = 9
 local keys = skus + m
 local buyers = keys + n
 local limited, fields_at = ARGV[buyers + n + 1], buyers + n + 1  -- nil where there are no further limits: nothing is done for them
@@ -49,7 +50,7 @@ local time = redis.call('TIME')  -- one clock for all nodes: nobody opens a sale
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local limit = tonumber(sale[4])
 if not string.find(sale[5] or '', '^%d+$') then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' version') end
-if (partitions or '1') ~= (sale[6] or '1') then return { string.rep('M', n), '', sale[5] } end
+if (partitions or '1') ~= (sale[6] or '1') then return { string.rep('M', n), '', sale[5] .. ' 0' } end
 if visitors == '' then visitors = nil end
 local closed_code
 if sale[1] == 'closed' or now_ms >= tonumber(sale[3]) then closed_code = 'C'
@@ -61,7 +62,10 @@ for i = 1, m do
   fields[2 * i - 1] = ARGV[skus + i] .. ':available'
   fields[2 * i] = ARGV[skus + i] .. ':reserved'
 end
+fields[2 * m + 1], fields[2 * m + 2] = ':seq', ':term'
 local stock = redis.call('HMGET', KEYS[2], unpack(fields))
+local seq = tonumber(stock[2 * m + 1])
+if not seq or stock[2 * m + 2] ~= ARGV[9] then return { string.rep('E', n), '', sale[5] .. ' 0' } end
 local available, reserved = {}, {}
 for i = 1, m do
   available[i], reserved[i] = tonumber(stock[2 * i - 1]), tonumber(stock[2 * i])
@@ -187,7 +191,8 @@ if winners > 0 then
   for field in pairs(counted_new) do
     redis.call('HSET', KEYS[7], ARGV[fields_at + field], string.format('%.0f', counted[field]))
   end
-  local stock_new = {}
+  seq = seq + 1
+  local stock_new = { ':seq', string.format('%.0f', seq) }
   for i = 1, m do
     if available[i] then
       stock_new[#stock_new + 1] = fields[2 * i - 1]
@@ -200,7 +205,7 @@ if winners > 0 then
 elseif must_write and #replays > 0 then
   redis.call('HINCRBY', KEYS[1], 'replays', #replays)
 end
-local reply = { codes, id, sale[5] }
+local reply = { codes, id, sale[5] .. string.format(' %.0f', seq) }
 for i, replay in ipairs(replays) do
   reply[3 + i] = index_of[replay] and id_packed .. struct.pack('>H', index_of[replay]) or replay  -- of this very batch
 end

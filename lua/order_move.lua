@@ -7,7 +7,7 @@ Why      payment, expiry and the order service race for one order on any node, a
          that one order that has just been paid does not hold up the expiry of a thousand. Which character may follow
          which is in src/domain/reservation.rs.
          allow-oom: ending orders is what frees memory.
-KEYS[1]  stock hash: <sku>:available, :reserved, :sold (units), :grown (how often units came back or came in)
+KEYS[1]  stock hash: <sku>:available, :reserved, :sold (units), :grown (how often units came back or came in); :seq
 KEYS[2]  buyers hash: buyer -> units held or bought
 KEYS[3]  intake stream
 KEYS[4]  outcome hash: entry id -> one character an order
@@ -212,4 +212,5 @@ if #replies > 0 then
     redis.call('HSET', KEYS[7], unpack(ARGV, first, last))
   end)
 end
+if #written > 0 then redis.call('HINCRBY', KEYS[1], ':seq', 1) end
 return replies

@@ -5,7 +5,7 @@ Why      the count of what came back and the stock change in one step, and never
          hears nothing asks again, and must hear the first answer. It works for an order that has long left for the
          records too: what was sold of it never changes, so the caller brings it along.
          allow-oom: it takes on nothing that was not there before.
-KEYS[1]  stock hash: <sku>:available, :sold, :returned (units), :grown (how often units came back or came in)
+KEYS[1]  stock hash: <sku>:available, :sold, :returned (units), :grown (how often units came back or came in); :seq
 KEYS[2]  returns hash: <entry id>.<index> -> 'sku units sku units …' all that came back of this order;
          <entry id>.<index>/<request id> -> what that request asked for. It stays as long as the sale
 KEYS[3]  returned stream: <entry id>.<index>, orders whose record must be told
@@ -76,5 +76,6 @@ for i = 5 + 3 * skus, limits_at + 2 * limits - 1, 2 do
     end
   end
 end
+redis.call('HINCRBY', KEYS[1], ':seq', 1)
 redis.call('XADD', KEYS[3], '*', 'v1', address)
 return { 'RETURNED', all }

@@ -3,7 +3,7 @@
 
 Why      a repeated creation must find the first one whole, and never load the stock twice.
 KEYS[1]  sale hash
-KEYS[2]  stock hash; its field `:version` copies the version, for pulses
+KEYS[2]  stock hash; its field `:version` copies the version, for pulses; `:seq` and `:term` begin (see sale_meet)
 KEYS[3]  intake stream, with its group `delivery`
 KEYS[4]  finished stream, with its group `records`
 ARGV[1]  body, the creation request in its canonical form: what a repeat is compared with
@@ -29,8 +29,9 @@ for i = 7, #ARGV, 2 do
   redis.call('HSET', KEYS[2], sku .. ':loaded', units, sku .. ':available', units, sku .. ':reserved', 0,
     sku .. ':sold', 0, sku .. ':archived', 0)
 end
-redis.call('HSET', KEYS[2], ':version', 1)
 local time = redis.call('TIME')
+local term = '1.' .. string.sub(redis.sha1hex(KEYS[1] .. time[1] .. time[2]), 1, 8)
+redis.call('HSET', KEYS[2], ':version', 1, ':seq', 0, ':term', term, ':terms', term .. ' 0')
 redis.call('HSET', KEYS[1], 'body', ARGV[1], 'settings', ARGV[2], 'status', ARGV[3], 'opens_ms', ARGV[4],
   'closes_ms', ARGV[5], 'limit', ARGV[6], 'version', 1, 'created_ms', time[1] * 1000 + math.floor(time[2] / 1000))
 return 'CREATED'

@@ -4,7 +4,7 @@
 Why      settings are changed in partition 0 and copied by whoever notices. The version makes copies arrive in order,
          whoever is slow. allow-oom: pausing must always be possible.
 KEYS[1]  sale hash
-KEYS[2]  stock hash: field `:version` copies the version
+KEYS[2]  stock hash: field `:version` copies the version; `:seq` and `:term` begin (see sale_meet)
 KEYS[3]  intake stream, with its group `delivery`
 KEYS[4]  finished stream, with its group `records`
 ARGV[1]  version of what follows
@@ -27,4 +27,9 @@ if not version then
 end
 redis.call('HSET', KEYS[1], 'version', ARGV[1], unpack(ARGV, 2))
 redis.call('HSET', KEYS[2], ':version', ARGV[1])
+if not version then
+  local time = redis.call('TIME')
+  local term = '1.' .. string.sub(redis.sha1hex(KEYS[1] .. time[1] .. time[2]), 1, 8)
+  redis.call('HSET', KEYS[2], ':seq', 0, ':term', term, ':terms', term .. ' 0')
+end
 return version and 'UPDATED' or 'BEGUN'

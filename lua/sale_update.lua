@@ -5,7 +5,7 @@ Why      the next batch must see either all of a change or nothing of it, and tw
          other: the change names the version it was made from. Who changed what, and why, is noted in the same step.
          allow-oom: pausing must always be possible.
 KEYS[1]  sale hash
-KEYS[2]  stock hash: field `:version`, a copy of the version beside the units, so that one command reads both
+KEYS[2]  stock hash: field `:version`, a copy of the version beside the units, so that one command reads both; :seq
 KEYS[3]  changes hash: request id -> what it asked for
 KEYS[4]  log stream: the last changes, one entry each
 ARGV[1]  version that the caller read
@@ -44,6 +44,7 @@ if ARGV[3] == 'closed' then
   redis.call('HSET', KEYS[1], 'closed_ms', time[1] * 1000 + math.floor(time[2] / 1000))
 end
 redis.call('HSET', KEYS[2], ':version', redis.call('HINCRBY', KEYS[1], 'version', 1))
+redis.call('HINCRBY', KEYS[2], ':seq', 1)
 if request ~= '' then redis.call('HSET', KEYS[3], request, asked) end
 redis.call('XADD', KEYS[4], 'MAXLEN', ARGV[11], '*', 'kind', 'settings', 'what', what, 'who', ARGV[9], 'why', ARGV[10],
   'request_id', request)

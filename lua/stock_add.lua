@@ -4,7 +4,7 @@
 Why      an operator who hears nothing asks again; the second ask must hear the first answer and move no stock. Who did
          it, and why, is noted in the same step.
 KEYS[1]  sale hash
-KEYS[2]  stock hash: <sku>:loaded, <sku>:available (units), <sku>:grown (how often units came back or came in)
+KEYS[2]  stock hash: <sku>:loaded, <sku>:available (units), <sku>:grown (how often units came back or came in), :seq
 KEYS[3]  changes hash: request id -> '<sku> <units asked> <units changed>'
 KEYS[4]  log stream: the last changes, one entry each
 ARGV[1]  request id
@@ -44,6 +44,7 @@ if not known then redis.call('HSET', KEYS[2], sku .. ':reserved', 0, sku .. ':so
 redis.call('HINCRBY', KEYS[2], sku .. ':loaded', changed_text)
 redis.call('HINCRBY', KEYS[2], sku .. ':available', changed_text)
 if changed > 0 then redis.call('HINCRBY', KEYS[2], sku .. ':grown', 1) end
+redis.call('HINCRBY', KEYS[2], ':seq', 1)
 redis.call('XADD', KEYS[4], 'MAXLEN', ARGV[8], '*', 'kind', 'stock', 'what', ARGV[5], 'who', ARGV[6], 'why', ARGV[7],
   'request_id', request, 'units', changed_text)
 return { 'CHANGED', changed }

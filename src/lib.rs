@@ -10,6 +10,7 @@
 //! - [`registry`]: etcd, where services find this server and it finds theirs.
 //! - [`reconciler`]: drains finished orders to the records, and audits.
 //! - [`server`]: the doors, HTTP and gRPC; they only translate. [`proto`]: the messages of gRPC.
+//! - `dashboard`: the page at `/`, which asks the HTTP interface like anybody else.
 //! - [`config`], [`cli`], [`serve`]: how it is set up and started.
 //! - [`outside`], [`zoo`]: where `simulate/` takes hold: what is around a node, and errors planted on purpose.
 //! - [`demo`]: a small real order service, for a first look.
@@ -31,6 +32,8 @@ pub mod client;
 pub mod config;
 #[cfg(feature = "server")]
 pub mod crash;
+#[cfg(feature = "server")]
+mod dashboard;
 #[cfg(feature = "server")]
 pub mod demo;
 #[cfg(any(feature = "server", feature = "client"))]

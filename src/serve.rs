@@ -1,11 +1,12 @@
 //! `rushline serve`: from a configuration to a running server, and down again in good order.
 
-use crate::config::{Config, RewriteAfterLoad};
+use crate::config::{Config, Repair, RewriteAfterLoad};
 use crate::demo;
 use crate::domain::trans;
 use crate::driver::{self, Driver};
 use crate::fault::Fault;
 use crate::outside;
+use crate::reconciler::repair;
 use crate::reconciler::transactions::Drain;
 use crate::reconciler::{Reconciler, Records};
 use crate::registry::Registry;
@@ -13,6 +14,7 @@ use crate::sale::Limits;
 use crate::sale::node::Node;
 use crate::server::{self, App, Doors, Port};
 use crate::store::embedded::{self, Embedded};
+use crate::store::meet;
 use crate::store::place::Tls;
 use crate::store::redis::{Redis, Settings};
 use crate::telemetry;
@@ -26,6 +28,8 @@ use tokio::sync::{Semaphore, watch};
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How often Redis is asked how it is.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// How often this node says that it is there.
+const SAY_EVERY: Duration = Duration::from_secs(2);
 /// How often refusals are added up in Redis.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -64,6 +68,7 @@ async fn serve(
         None => Some(start_embedded(&config).await?),
     };
     let redis = connect(&config, embedded.as_ref()).await?;
+    redis.share_memory(config.redis.memory_share as u8); // at most 100
     let node = Node::new(redis.clone(), &config.node.name, limits(&config));
     let records = Records::new(config.records_url().expose());
     let driver = Driver::new(redis.clone(), records.clone(), transactions(&config), registry.resolver.clone());
@@ -76,10 +81,18 @@ async fn serve(
         settings: door(&config),
         metrics: metrics.clone(),
         event_streams: Arc::new(Semaphore::new(config.http.event_streams_max)),
+        live: server::Live::default(),
         stopping: stopping.clone(),
     });
 
-    start_chores(&node, &records, config.ledger.keep, config.records.batch_max, config.records.backlog_alarm);
+    start_chores(
+        &node,
+        &records,
+        config.redis.repair == Repair::Automatic,
+        config.ledger.keep,
+        config.records.batch_max,
+        config.records.backlog_alarm,
+    );
     tokio::spawn(driver.clone().claim_due());
     tokio::spawn(driver.clone().keep_leases());
     tokio::spawn(driver.clone().hurry_after_outages());
@@ -107,6 +120,7 @@ async fn serve(
         }
     });
 
+    let saying = tokio::spawn(server::say_node(app.clone(), address.to_string(), SAY_EVERY));
     let doors = Doors::new(app);
     tokio::spawn(doors.clone().follow_health(stopping.clone()));
     let grace = config.shutdown.grace;
@@ -147,6 +161,10 @@ async fn serve(
         tokio::time::sleep(Duration::from_millis(10)).await; // orders end in many places; there is no one event
     }
     driver.stop(deadline).await;
+    saying.abort();
+    if let Err(error) = redis.forget_node(&config.node.name).await {
+        tracing::debug!(%error, "this node could not say that it leaves");
+    }
     node.hand_over(Duration::from_secs(2)).await;
     if let Some(shop) = shop {
         shop.close().await;
@@ -158,8 +176,19 @@ async fn serve(
 }
 
 /// All that a node does for its sales without being asked. A simulated node does the same.
-pub fn start_chores(node: &Arc<Node>, records: &Arc<Records>, keep: Duration, batch_max: usize, alarm: u64) {
+pub fn start_chores(
+    node: &Arc<Node>,
+    records: &Arc<Records>,
+    automatic: bool,
+    keep: Duration,
+    batch_max: usize,
+    alarm: u64,
+) {
     outside::spawn(node.redis.clone().watch(WATCH_EVERY));
+    outside::spawn(node.redis.clone().look_for_losses_every(meet::LOOK_EVERY));
+    let watch =
+        repair::watch::Watch { node: node.clone(), records: records.clone(), automatic, compared: Default::default() };
+    outside::spawn(watch.run());
     outside::spawn(node.clone().follow_settings(FOLLOW_EVERY));
     outside::spawn(node.clone().tell_refused_every(TELL_EVERY));
     outside::spawn(node.clone().sweep(keep));

@@ -6,6 +6,7 @@ set -eu
 cd -- "$(dirname -- "$0")/.."
 sh tests/servers/install.sh
 sh tests/sdk/install.sh
+sh tests/browser/install.sh
 
 if [ -n "${CI:-}" ]; then
     export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0

@@ -62,14 +62,17 @@ impl Audit {
     pub async fn settled(api: Api, sale: &str, time_max: Duration) -> anyhow::Result<Self> {
         let deadline = Instant::now() + time_max;
         loop {
-            let audit = Self::ask(api, sale, WAIT_MS).await?;
-            if audit.settled {
-                return Ok(audit);
+            // A shop that has just been mended may have to be asked again: it says 503 rather than half of the truth.
+            let asked = Self::ask(api, sale, WAIT_MS).await;
+            match asked {
+                Ok(audit) if audit.settled => return Ok(audit),
+                Ok(audit) if Instant::now() >= deadline => {
+                    let audit = serde_json::to_string(&audit)?;
+                    bail!("sale {sale} was not settled after {} s: {audit}", time_max.as_secs());
+                }
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                _ => sleep(POLL).await,
             }
-            if Instant::now() >= deadline {
-                bail!("sale {sale} was not settled after {} s: {}", time_max.as_secs(), serde_json::to_string(&audit)?);
-            }
-            sleep(POLL).await;
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `demo`, `buyers`, `progress`, `audit` | the sale of `make demo` |
 //! | `bench/` | the figures of `make bench` |
 //! | `run/` | a scenario: what is started, what goes wrong, the verdict |
+//! | `chaos/` | rounds of faults on real servers, out of a seed |
 //! | `scenario/`, `engine/`, `target/` | what buyers do, when they do it, and whom they ask |
 //! | `offer` | what the generator itself can do |
 //! | `floor`, `sink_service`, `branches` | servers that the bench measures against |
@@ -21,6 +22,7 @@ mod bad_shop;
 mod bench;
 mod branches;
 mod buyers;
+mod chaos;
 mod demo;
 mod engine;
 mod floor;
@@ -58,6 +60,8 @@ enum Command {
     Bench(bench::Settings),
     /// Buyers of a scenario against a shop, with everything that goes wrong, and a verdict.
     Run(Box<run::Settings>),
+    /// Kills, cuts off, fills up and lies to real servers while buyers buy, round after round, each with a verdict.
+    Chaos(chaos::Settings),
     /// Lists the ready scenarios.
     Scenarios,
     /// What the generator itself can do, against a bare server.
@@ -110,6 +114,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Bench(settings) => return runtime(1)?.block_on(bench::run(settings)),
         Command::Run(settings) => return runtime(1)?.block_on(run::run(*settings)),
+        Command::Chaos(settings) => return runtime(1)?.block_on(chaos::run(settings)),
         Command::Scenarios => scenario::list(),
         Command::Offer(settings) => runtime(1)?.block_on(offer::run(settings))?,
         Command::FloorServer(server) => runtime(server.threads)?.block_on(floor::run(server.listen))?,

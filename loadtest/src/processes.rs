@@ -125,6 +125,11 @@ impl Process {
         format!("{} {what}; its log {} ends:\n{}", self.name, self.log.display(), tail.join("\n"))
     }
 
+    /// Has it ended, by itself or by a signal?
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Its process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
@@ -154,6 +159,24 @@ impl Process {
 /// A port that was free a moment ago.
 pub fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A free port below those that the system lends to outgoing connections (from 32768 on): a server that is dead for a
+/// while finds it free when it comes back.
+pub fn lasting_port() -> anyhow::Result<u16> {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 12_000;
+    const COUNT: u16 = 20_000;
+    // Runs side by side begin at different places.
+    let start = std::process::id().wrapping_mul(61) as u16;
+    for _ in 0..COUNT {
+        let port = FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("there is no free port from {FIRST} to {}", FIRST + COUNT)
 }
 
 /// The program `name` beside our own, where cargo puts both.

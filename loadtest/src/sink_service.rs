@@ -1,7 +1,7 @@
 //! The bench's order service: in memory, as quick as hyper is, and strict in its books.
 //!
 //! It counts every call and every gid that came more than once; asked to record, it keeps every call for the oracle
-//! (`GET /calls`), and it can refuse, lose replies and be slow ([`Habits`]). `POST /hold` lets calls hang until `POST /release`, so
+//! (`GET /calls`), in a file too if it may be killed, and it can refuse, lose replies and be slow ([`Habits`]). `POST /hold` lets calls hang until `POST /release`, so
 //! that admission can be measured alone and orders in flight can be weighed. Below `/branches/` it serves the branches of
 //! global transactions ([`Branches`]).
 
@@ -41,7 +41,7 @@ pub async fn run(listen: SocketAddr, habits: Habits) -> anyhow::Result<()> {
 
 /// Serves on `listener`, inside the calling process.
 pub async fn serve_on(listener: TcpListener, habits: Habits) -> anyhow::Result<()> {
-    let sink: &'static Sink = Box::leak(Box::new(Sink { habits, ..Sink::default() }));
+    let sink: &'static Sink = Box::leak(Box::new(Sink::open(habits)?));
     serve(listener, move |request| sink.answer(request)).await
 }
 
@@ -102,6 +102,23 @@ struct BulkResult<'a> {
 }
 
 impl Sink {
+    /// As it was left, if it keeps a journal.
+    fn open(habits: Habits) -> anyhow::Result<Self> {
+        let calls = habits.journal.as_deref().map(Calls::open).transpose()?.unwrap_or_default();
+        let mut sales = HashMap::<String, Sale>::new();
+        for call in calls.all() {
+            let items = call.items.iter().map(|item| Item { sku: (&*item.sku).into(), quantity: item.quantity.into() });
+            let order = Order {
+                gid: (&*call.gid).into(),
+                buyer: (&*call.buyer).into(),
+                sale: (&*call.sale).into(),
+                items: items.collect(),
+            };
+            sales.entry(call.sale.clone()).or_default().apply(&call.op, &order, &habits);
+        }
+        Ok(Self { habits, sales: sales.into(), calls: calls.into(), ..Self::default() })
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let query = head.uri.query().unwrap_or_default();
@@ -157,7 +174,7 @@ impl Sink {
     }
 
     async fn order(&self, op: &str, body: &[u8]) -> Response<Full<Bytes>> {
-        let at_us = if self.habits.record { now_unix_us() } else { 0 };
+        let at_us = if self.habits.record || self.habits.journal.is_some() { now_unix_us() } else { 0 };
         if self.habits.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(self.habits.delay_ms)).await;
         }
@@ -196,22 +213,15 @@ impl Sink {
     /// Notes the orders of one call, all of one sale, and says what becomes of each.
     fn note(&self, at_us: u64, op: &str, orders: &[Order]) -> Vec<ServiceAnswer> {
         let Some(first) = orders.first() else { return Vec::new() };
-        let makes = matches!(op, "action" | "try");
         let mut sales = self.sales.lock().expect("no panic while locked");
         if !sales.contains_key(&*first.sale) {
             sales.insert(first.sale.to_string(), Sale::default());
         }
         let sale = sales.get_mut(&*first.sale).expect("inserted above");
         sale.calls += 1;
-        let answers = orders.iter().map(|order| match op {
-            "cancel" => sale.take_back(order),
-            "confirm" => sale.confirm(order),
-            _ if makes => sale.make(order, op == "try", &self.habits),
-            _ => ServiceAnswer::Made,
-        });
-        let answers: Vec<_> = answers.collect();
-        drop(sales);
-        if self.habits.record {
+        let answers: Vec<_> = orders.iter().map(|order| sale.apply(op, order, &self.habits)).collect();
+        if self.habits.record || self.habits.journal.is_some() {
+            // Before the lock is given back: the list is in the order in which things happened.
             self.record(at_us, op, orders, &answers);
         }
         answers
@@ -277,6 +287,15 @@ impl Sink {
 }
 
 impl Sale {
+    fn apply(&mut self, op: &str, order: &Order, habits: &Habits) -> ServiceAnswer {
+        match op {
+            "cancel" => self.take_back(order),
+            "confirm" => self.confirm(order),
+            "action" | "try" => self.make(order, op == "try", habits),
+            _ => ServiceAnswer::Made,
+        }
+    }
+
     /// Makes an order once, by habit.
     fn make(&mut self, order: &Order, tried: bool, habits: &Habits) -> ServiceAnswer {
         if self.gids.contains(&*order.gid) {

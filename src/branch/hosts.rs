@@ -119,7 +119,7 @@ impl Hosts {
             let Some(location) = location.filter(|_| status.is_redirection()) else {
                 return Ok((status, body));
             };
-            let address = here.address.redirected(&path, &location).ok_or_else(|| Error::Url(location))?;
+            let address = here.address.redirected(&path, &location).ok_or(Error::Url(location))?;
             let mut request = request.clone();
             if ![StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT].contains(&status) {
                 request.method = Method::GET;

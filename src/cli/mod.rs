@@ -1,26 +1,33 @@
 //! The command line: what can be typed, and how results, errors and exit codes look.
 //!
-//! `serve`, `dev` and `doctor` run the library in this process; `sale`, `order` and `audit` are clients of a running
-//! server and know it only by its HTTP interface. Data goes to standard output, talk to standard error.
+//! `serve`, `dev` and `doctor` run the library in this process; all others are clients of a running server and know it
+//! only by its HTTP interface. Data goes to standard output, talk to standard error.
 //! Exit codes: 0 good, 1 failed (an audit's difference too), 2 usage, 3 configuration, 4 a dependency out of reach.
 
 mod audit;
 pub(crate) mod client;
 mod config;
 mod doctor;
+mod export;
 mod flags;
+mod manual;
 mod order;
 mod order_service;
 mod orders_file;
 mod progress;
+mod query;
+mod repair;
 mod sale;
 mod sale_changes;
 mod serve;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod top;
+mod txn;
+mod why;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// A coordinator in front of flash-sale order endpoints: units taken equal orders made, exactly.
@@ -58,12 +65,33 @@ enum Command {
     /// Create, watch and steer sales.
     #[command(subcommand)]
     Sale(sale::Command),
-    /// Look up an order.
+    /// Look up orders.
     #[command(subcommand)]
     Order(order::Command),
     /// Prove that units taken equal orders made; exits with 1 when they do not.
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Args),
+    /// Why an order, a buyer or a transaction came out as it did, with the evidence.
+    #[command(after_help = why::EXAMPLES)]
+    Why(why::Args),
+    /// List, show, retry and stop global transactions.
+    #[command(subcommand)]
+    Txn(txn::Command),
+    /// Watch sales and transactions live in the terminal.
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::Args),
+    /// Write orders or transactions as CSV or NDJSON.
+    #[command(subcommand, after_help = export::EXAMPLES)]
+    Export(export::Command),
+    /// Print completions for a shell.
+    #[command(after_help = "Example:\n  rushline completions bash > /etc/bash_completion.d/rushline")]
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write one per command.
+    #[command(after_help = "Example:\n  rushline man --out /usr/local/share/man/man1")]
+    Man(manual::ManArgs),
+    /// Bring back what Redis lost of a sale that is fenced, name it, and open the sale again.
+    #[command(after_help = repair::EXAMPLES)]
+    Repair(repair::Args),
     /// The order service of `dev` and of the demo.
     #[command(hide = true)]
     OrderService(order_service::Args),
@@ -76,9 +104,12 @@ Try first:
 
 Commands:
   serve      run the server                     sale     create, watch and steer sales
-  dev        the same with a demo sale          order    look up an order
+  dev        the same with a demo sale          order    look up orders
   doctor     check connections and promises     audit    prove units taken = orders made
+  txn        list, show, retry, stop            why      why a gid or buyer@sale came out so
+  top        watch it all, live                 export   orders and transactions as CSV or NDJSON
   config     show, check or write settings      help     rushline --help, rushline COMMAND --help
+  repair     bring back what Redis lost         completions, man   for shells and manuals
 ";
 
 /// Reads the command line, does it, and says how it went.
@@ -114,6 +145,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Sale(command)) => client::block_on(sale::run(command)),
         Some(Command::Order(command)) => client::block_on(order::run(command)),
         Some(Command::Audit(args)) => client::block_on(audit::run(args)),
+        Some(Command::Why(args)) => client::block_on(why::run(args)),
+        Some(Command::Txn(command)) => client::block_on(txn::run(command)),
+        Some(Command::Top(args)) => client::block_on(top::run(args)),
+        Some(Command::Export(command)) => client::block_on(export::run(command)),
+        Some(Command::Completions(args)) => manual::completions(&args, Cli::command()),
+        Some(Command::Man(args)) => manual::man(&args, Cli::command()),
+        Some(Command::Repair(args)) => client::block_on(repair::run(args)),
         Some(Command::OrderService(args)) => order_service::run(args),
     }
 }

@@ -1,8 +1,9 @@
 //! `rushline order …`.
 
 use super::client::{self, ServerArgs};
-use super::terminal::plain;
-use crate::domain::ids::Gid;
+use super::query::{self, Query};
+use super::terminal::{self, plain};
+use crate::domain::ids::{Gid, SaleName};
 use http::Method;
 use serde_json::Value;
 use std::fmt::Write;
@@ -22,6 +23,39 @@ pub enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
+    /// List the orders of a sale, live and finished, newest first.
+    #[command(
+        after_help = "Examples:\n  rushline order list nov22 --buyer u1\n  rushline order list nov22 --status submitted --from -10m"
+    )]
+    List(ListArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    #[arg(value_name = "SALE", value_parser = |text: &str| SaleName::parse(text).map_err(|invalid| invalid.rule))]
+    sale: SaleName,
+    /// submitted, reserved, succeed, failed, cancelled or expired.
+    #[arg(long, value_name = "WORD")]
+    status: Option<String>,
+    #[arg(long, value_name = "BUYER")]
+    buyer: Option<String>,
+    /// Admitted at this time or later: 2026-11-22T10:00:00Z, or -10m before now.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = query::time)]
+    from: Option<jiff::Timestamp>,
+    /// Admitted at this time or earlier.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = query::time)]
+    to: Option<jiff::Timestamp>,
+    /// A text in its gid, buyer, payload or the order service's words.
+    #[arg(long, value_name = "TEXT")]
+    q: Option<String>,
+    /// How many.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Where the page before ended: its `next`.
+    #[arg(long, value_name = "PLACE")]
+    after: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 fn gid(text: &str) -> Result<Gid, String> {
@@ -29,11 +63,51 @@ fn gid(text: &str) -> Result<Gid, String> {
 }
 
 pub async fn run(command: Command) -> anyhow::Result<()> {
-    let Command::Show { gid, wait_ms, server } = command;
+    let (gid, wait_ms, server) = match command {
+        Command::Show { gid, wait_ms, server } => (gid, wait_ms, server),
+        Command::List(args) => return list(args).await,
+    };
     let query = if wait_ms > 0 { format!("?wait_ms={wait_ms}") } else { String::new() };
     let path = format!("/v1/orders/{gid}{query}");
     let answer = server.connect()?.send(Method::GET, &path, None, Duration::from_millis(wait_ms)).await?;
     client::show(&server, &answer.body, human)
+}
+
+async fn list(args: ListArgs) -> anyhow::Result<()> {
+    let query = Query::default()
+        .with("status", args.status)
+        .with("buyer", args.buyer)
+        .with("from", args.from)
+        .with("to", args.to)
+        .with("q", args.q)
+        .with("limit", Some(args.limit))
+        .with("after", args.after);
+    let body = args.server.connect()?.get(&format!("/v1/sales/{}/orders{query}", args.sale)).await?;
+    client::show(&args.server, &body, table)
+}
+
+fn table(body: &Value) -> String {
+    let orders = body["orders"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if orders.is_empty() && body["next"].is_null() {
+        return "no orders\n".into();
+    }
+    let row = |order: &Value| {
+        let items = order["items"].as_array().into_iter().flatten().map(item).collect::<Vec<_>>().join(", ");
+        let said = order["last_error"].as_str().unwrap_or_default();
+        vec![
+            plain(&order["gid"]),
+            terminal::safe(&plain(&order["buyer"]), 40),
+            plain(&order["status"]),
+            items,
+            plain(&order["admitted_at"]),
+            terminal::safe(said, 60),
+        ]
+    };
+    let mut out = terminal::table(&["gid", "buyer", "status", "items", "admitted", "said"], 6, orders.iter().map(row));
+    if let Some(next) = body["next"].as_str() {
+        let _ = writeln!(out, "more: --after '{next}'");
+    }
+    out
 }
 
 /// A line per field, gid and status first; items as `2 × sku-1`.

@@ -19,6 +19,7 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// `total` 0: nobody knows.
     pub fn new(what: &'static str, total: u64) -> Self {
         let now = Instant::now();
         Self { what, total, started: now, said: now, bar: None }
@@ -27,9 +28,13 @@ impl Progress {
     pub fn at(&mut self, done: u64) {
         if std::io::stderr().is_terminal() {
             if self.bar.is_none() && self.started.elapsed() >= SILENT {
-                let bar = ProgressBar::new(self.total);
-                let style =
-                    ProgressStyle::with_template("{msg} [{bar:30}] {human_pos} of {human_len}, {per_sec}, {eta} left");
+                let (bar, template) = match self.total {
+                    0 => (ProgressBar::no_length(), "{msg} {human_pos}, {per_sec}"),
+                    total => {
+                        (ProgressBar::new(total), "{msg} [{bar:30}] {human_pos} of {human_len}, {per_sec}, {eta} left")
+                    }
+                };
+                let style = ProgressStyle::with_template(template);
                 bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("##·"));
                 bar.set_message(self.what);
                 self.bar = Some(bar);
@@ -39,7 +44,8 @@ impl Progress {
             }
         } else if self.said.elapsed() >= LINE_EVERY {
             self.said = Instant::now();
-            terminal::say(&format!("{}: {done} of {}", self.what, self.total));
+            let of = if self.total == 0 { String::new() } else { format!(" of {}", self.total) };
+            terminal::say(&format!("{}: {done}{of}", self.what));
         }
     }
 }

@@ -22,7 +22,14 @@ pub struct NoteArgs {
     operator: Option<String>,
     /// Why.
     #[arg(long, value_name = "TEXT", help_heading = "For the log of changes")]
-    reason: Option<String>,
+    pub reason: Option<String>,
+}
+
+impl NoteArgs {
+    /// Who is logged in is the best guess; a server asks for no passwords.
+    pub fn operator(&self) -> String {
+        self.operator.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_default()
+    }
 }
 
 /// Sends a change of a sale that happens once, however often it is sent; an answer that was lost says how to ask again.
@@ -42,8 +49,7 @@ pub async fn send(
     if let Some(reason) = &note.reason {
         body["reason"] = json!(reason);
     }
-    // Who is logged in is the best guess; a server asks for no passwords.
-    let operator = note.operator.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_default();
+    let operator = note.operator();
     let headers = [("rushline-operator", operator.as_str())];
     server.connect()?.send_with(method, path, &headers, Some(&body), Duration::ZERO).await.map_err(|error| {
         let unknown = Fault::in_error(&error).is_some_and(|fault| fault.class == Class::Unreachable);

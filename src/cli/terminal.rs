@@ -103,6 +103,15 @@ pub fn table(header: &[&str], numbers_from: usize, rows: impl IntoIterator<Item 
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
+/// Somebody else's words, for a terminal: no control characters, which could move its cursor, and not too long.
+pub fn safe(text: &str, chars_max: usize) -> String {
+    let mut out: String = text.chars().map(|c| if c.is_control() { '·' } else { c }).take(chars_max).collect();
+    if text.chars().nth(chars_max).is_some() {
+        out.push('…');
+    }
+    out
+}
+
 /// A number as people read it: `1 000 000`.
 pub fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();

@@ -328,6 +328,20 @@ impl RewriteAfterLoad {
     pub(super) const WORDS: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("never", Self::Never)];
 }
 
+/// Who mends a sale that was fenced because Redis lost what it had acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// `rushline repair`, when somebody calls it.
+    Manual,
+    /// This server, at once.
+    Automatic,
+}
+
+impl Repair {
+    pub(super) const WORDS: &'static [(&'static str, Self)] =
+        &[("manual", Self::Manual), ("automatic", Self::Automatic)];
+}
+
 /// The least serious lines that are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {

@@ -21,7 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use kind::{LogFormat, LogLevel, RewriteAfterLoad};
+pub use kind::{LogFormat, LogLevel, Repair, RewriteAfterLoad};
 pub use problem::{Error, Problem};
 pub use registry::RegistryDriver;
 pub use resolve::{Origin, Resolved, Sources, resolve};

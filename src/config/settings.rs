@@ -4,8 +4,8 @@
 //! default and range.
 
 use super::kind::{
-    Address, Count, Kind, LogFormat, LogLevel, Millis, NodeName, OptionalAddress, OptionalUrl, Path, RewriteAfterLoad,
-    Seconds, Text, Threads, Words,
+    Address, Count, Kind, LogFormat, LogLevel, Millis, NodeName, OptionalAddress, OptionalUrl, Path, Repair,
+    RewriteAfterLoad, Seconds, Text, Threads, Words,
 };
 use super::registry::{HostPort, Optional, RegistryDriver, RegistryTarget};
 use super::secret_url::SecretUrl;
@@ -82,6 +82,12 @@ settings! {
         /// Whether to rewrite the AOF after Redis loaded one, before admission opens: a cut tail would be loaded again.
         rewrite_after_load: RewriteAfterLoad, "redis.rewrite_after_load",
             Words { default: RewriteAfterLoad::Auto, words: RewriteAfterLoad::WORDS };
+        /// Percent of Redis's maxmemory that new orders, sales and transactions may fill; above it callers hear 503. What
+        /// is under way needs the rest to end and to leave for the records.
+        memory_share: u64, "redis.memory_share_percent", Count { default: 85, min: 1, max: 100, unit: "percent" };
+        /// Who mends a sale that is fenced because Redis came back with less than it had acknowledged: `manual` waits for
+        /// `rushline repair`, `automatic` does the same at once.
+        repair: Repair, "redis.repair", Words { default: Repair::Manual, words: Repair::WORDS };
     }
 
     /// Where finished orders and global transactions are kept.

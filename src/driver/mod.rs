@@ -11,6 +11,7 @@
 
 mod claim;
 mod counts;
+pub mod errors;
 mod finished;
 mod lease;
 mod pass;
@@ -86,6 +87,8 @@ pub struct Driver {
     pub finished: Finished,
     caller: Arc<Caller>,
     pub counts: counts::Counts,
+    /// Why transactions did not get on here.
+    pub errors: errors::Errors,
     running: Mutex<HashMap<TransGid, Run>>,
     room: Arc<Semaphore>,
     alerts: Arc<Semaphore>,
@@ -115,6 +118,7 @@ impl Driver {
             finished: Finished::default(),
             caller: Caller::new(settings.calls_per_host_max, registry),
             counts: counts::Counts::new(),
+            errors: errors::Errors::default(),
             running: Mutex::default(),
             room: Arc::new(Semaphore::new(settings.running_max)),
             alerts: Arc::new(Semaphore::new(ALERTS_MAX)),

@@ -9,7 +9,7 @@ use super::{Driver, Ended, Phase, now_ms};
 use crate::branch::Context;
 use crate::domain::trans::drive::waited;
 use crate::domain::trans::{
-    BranchResult, Called, Global, GlobalStatus, Pass, Step, TransType, apply, apply_move, next_step,
+    BranchResult, CallSpec, Called, Global, GlobalStatus, Pass, Step, TransType, apply, apply_move, next_step,
 };
 use crate::store::trans::{Due, Saved};
 use crate::store::trans_form::Loaded;
@@ -92,13 +92,13 @@ impl Work<'_> {
                             crate::crash::point("trans.before_call");
                             let result = caller.call(&context, &spec).await;
                             crate::crash::point("trans.after_call");
-                            (spec.called, spec.op, result)
+                            (spec, result)
                         });
                     }
                 }
                 Step::Await => {
                     let write_by = self.written_at + WRITE_EVERY;
-                    let (called, op, result) = tokio::select! {
+                    let (spec, result) = tokio::select! {
                         biased;
                         result = calls.next() => match result {
                             Some(result) => result,
@@ -118,10 +118,10 @@ impl Work<'_> {
                             return Ok(Ended::HandedOver);
                         }
                     };
-                    if matches!(called, Called::Workflow) {
+                    if matches!(spec.called, Called::Workflow) {
                         self.reload().await?; // its client registers what it did, and may end it, meanwhile
                     }
-                    self.take(&mut pass, called, &op, result);
+                    self.take(&mut pass, &spec, result);
                 }
                 Step::Move { to, reason } => {
                     apply_move(&mut self.global, to, reason.as_deref(), now_ms());
@@ -147,10 +147,14 @@ impl Work<'_> {
         }
     }
 
-    fn take(&mut self, pass: &mut Pass, called: Called, op: &str, result: BranchResult) {
+    fn take(&mut self, pass: &mut Pass, spec: &CallSpec, result: BranchResult) {
+        let called = spec.called;
         // A workflow's op is its client's own name for it: no label.
-        let op = if matches!(called, Called::Workflow) { "workflow" } else { op };
+        let op = if matches!(called, Called::Workflow) { "workflow" } else { &spec.op };
         self.driver.counts.call(op, &result);
+        if let BranchResult::Failure(error) | BranchResult::Unknown(error) | BranchResult::NotCalled(error) = &result {
+            self.driver.errors.note(&self.global.gid, &spec.branch_id, &spec.op, error, now_ms());
+        }
         let applied = apply(&mut self.global, pass, called, result, now_ms(), self.driver.limits());
         self.unwritten = true;
         if let Some(alert) = applied.alert {

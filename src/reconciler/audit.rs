@@ -82,6 +82,20 @@ struct Count {
 #[derive(Deserialize)]
 struct List {
     gids: Vec<String>,
+    /// What the orders of these gids are, where it says so when it is asked for `details`.
+    #[serde(default)]
+    orders: Vec<ServiceOrder>,
+}
+
+/// An order as the order service has it.
+#[derive(Debug, Default, Deserialize)]
+pub struct ServiceOrder {
+    pub gid: String,
+    #[serde(default)]
+    pub buyer: String,
+    /// SKU → units.
+    #[serde(default)]
+    pub items: BTreeMap<String, u32>,
 }
 
 /// Audits one sale, after waiting up to `wait` for it to settle.
@@ -183,6 +197,26 @@ async fn ask_service(open: &Open, report: &mut Report, recorded: &[String]) -> O
         report.problems.push(format!("list_url: {error}"));
     }
     units
+}
+
+/// All orders of a sale that its order service lists; those of which it says nothing but the gid are empty.
+pub(super) async fn service_orders(open: &Open) -> anyhow::Result<Vec<ServiceOrder>> {
+    let endpoint = open.sale.settings().endpoint;
+    let Some(url) = &endpoint.list_url else { return Ok(Vec::new()) };
+    let timeout = Duration::from_millis(endpoint.timeout_ms.max(10_000));
+    let (mut orders, mut after) = (Vec::new(), String::new());
+    loop {
+        let query = format!("sale={}&after={after}&limit={PAGE}&details=true", open.sale.name);
+        let page: List = ask(url, &query, timeout).await?;
+        let Some(last) = page.gids.last().cloned() else { return Ok(orders) };
+        anyhow::ensure!(last > after, "the order service's list does not go on after {after}");
+        let mut details: BTreeMap<String, ServiceOrder> =
+            page.orders.into_iter().map(|order| (order.gid.clone(), order)).collect();
+        for gid in page.gids {
+            orders.push(details.remove(&gid).unwrap_or_else(|| ServiceOrder { gid, ..ServiceOrder::default() }));
+        }
+        after = last;
+    }
 }
 
 /// Walks both lists, each in byte order, side by side.

@@ -38,6 +38,12 @@ struct Share {
 impl Prepared {
     fn new(mut batches: Vec<Batch>) -> Self {
         let mut prepared = Self::default();
+        // An end that a failover took back was written again, and waits here twice: the later one is what Redis has.
+        let mut seen = HashSet::new();
+        for batch in batches.iter_mut().rev() {
+            let part = Arc::as_ptr(&batch.part);
+            batch.entries.retain(|ended| seen.insert((part, ended.entry.id)));
+        }
         // Stable: those of a partition stay in order.
         batches.sort_by(|a, b| (a.part.name.as_str(), a.part.number).cmp(&(b.part.name.as_str(), b.part.number)));
         for batch in batches {

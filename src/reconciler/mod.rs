@@ -10,7 +10,9 @@ mod address;
 pub mod audit;
 mod memory;
 pub mod mongo;
+pub mod repair;
 mod returns;
+pub mod search;
 pub mod sink;
 pub mod sql;
 mod transaction;
@@ -31,7 +33,7 @@ use crate::webhook;
 use crate::zoo;
 use metrics::{counter, gauge};
 use sink::Sink;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -59,6 +61,11 @@ impl Records {
     /// Records that a simulator keeps.
     pub fn given(sink: Arc<dyn sink::Given>) -> Arc<Self> {
         Arc::new(Self { url: String::new(), sink: OnceCell::new_with(Some(Sink::Given(sink))) })
+    }
+
+    /// What kind it is, once it was opened.
+    pub fn opened(&self) -> Option<&'static str> {
+        self.sink.get().map(Sink::kind)
     }
 
     pub async fn sink(&self) -> Result<&Sink, sink::Error> {
@@ -304,8 +311,10 @@ fn sold(records: &[Record]) -> Vec<(EntryId, HashMap<&str, u64>)> {
     records
         .chunk_by(|a, b| a.gid.entry == b.gid.entry)
         .map(|records| {
-            let mut sold = HashMap::new();
-            for record in records.iter().filter(|record| record.status == Status::Succeed) {
+            let (mut sold, mut seen) = (HashMap::new(), HashSet::new());
+            // Once, also where two notices tell of the same entry.
+            let once = records.iter().filter(|record| seen.insert(record.gid.index));
+            for record in once.filter(|record| record.status == Status::Succeed) {
                 for item in &record.items {
                     *sold.entry(item.sku.as_str()).or_default() += u64::from(item.quantity);
                 }

@@ -77,7 +77,7 @@ pub trait Given: Send + Sync {
     fn write_returns(&self, returned: Vec<Returned>) -> BoxFuture<'static, Result<(), Error>>;
 }
 
-fn only_takes() -> Error {
+pub(super) fn only_takes() -> Error {
     Error::Url { redacted: "given".into(), problem: "these records take orders and answer nothing".into() }
 }
 
@@ -136,7 +136,7 @@ impl Sink {
     }
 
     /// Adds to records, which are in the byte order of their gids, what came back of them.
-    async fn add_returns(&self, records: &mut [Record]) -> Result<(), Error> {
+    pub(super) async fn add_returns(&self, records: &mut [Record]) -> Result<(), Error> {
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
         let (first, last) = (first.gid.to_string(), last.gid.to_string());
         let returned = match self {

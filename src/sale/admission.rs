@@ -186,12 +186,16 @@ impl Batcher {
     /// What to wait for before answering; an error if Redis no longer promises what the sale was created with, or is
     /// away: then nobody is kept waiting for one time-out after the other.
     fn wait(&self) -> Result<Wait, store::Error> {
+        if let Some(fence) = self.redis.fence(&self.sale.keys) {
+            return Err(store::Error::Fenced(fence));
+        }
         if !self.redis.usable_at(&self.sale.keys.sale) {
             return Err(store::Error::Refused {
                 code: "AWAY".into(),
                 message: "Redis does not answer at present".into(),
             });
         }
+        self.redis.has_room_at(&self.sale.keys.sale)?;
         let class = self.sale.stored.load().settings.durability;
         match self.redis.promise_at(&self.sale.keys.sale).wait_for(class) {
             Ok(wait) => Ok(wait),
@@ -237,16 +241,21 @@ impl Batcher {
                 _ => None,
             })
             .collect();
-        let (mut orders, mut back) = (Vec::new(), VecDeque::new());
+        let (mut orders, mut kept, mut back) = (Vec::new(), Vec::new(), VecDeque::new());
         for (request, decision) in requests.into_iter().zip(&admitted.decisions) {
             match decision {
-                Decision::Admitted(_) => orders.push(request.order),
+                Decision::Admitted(_) => {
+                    let (order, remembered) = request.split();
+                    orders.push(order);
+                    kept.push(remembered);
+                }
                 decision if is_for_others(*decision, partitions) => back.push_back(Box::new(request)),
                 _ => {}
             }
         }
         if let Some(id) = admitted.entry {
             counter!("rushline_orders_admitted_total").increment(orders.len() as u64);
+            self.redis.remember(&sale.keys, id, admitted.seq, kept);
             sale.backlog.fetch_add(orders.len() as u64, Ordering::Relaxed);
             let entry = Arc::new(Entry::new(sale.clone(), id, orders, started));
             let jobs =

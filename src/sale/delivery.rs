@@ -230,6 +230,19 @@ fn kind_of(sale: &Sale) -> &'static str {
     }
 }
 
+/// One call for one order, on a connection of its own: for a repair, which has few.
+pub(crate) async fn ask_once(sale: &Sale, job: &Job) -> Verdict {
+    let Some(target) = Target::new(sale.settings().endpoint) else {
+        return Verdict::Unknown { error: "the sale has no endpoint that can be called".into() };
+    };
+    let bulk = target.endpoint.mode == CallMode::Bulk;
+    let mut connection = Connection::new(Arc::new(target));
+    match bulk {
+        false => call_one(sale, &mut connection, job).await,
+        true => call_many(sale, &mut connection, std::slice::from_ref(job)).await.remove(0),
+    }
+}
+
 async fn call_one(sale: &Sale, connection: &mut Connection, job: &Job) -> Verdict {
     let gid = job.gid().to_string();
     let body = serde_json::to_vec(&order_body(sale, &gid, job)).expect("an order is plain data");

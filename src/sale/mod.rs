@@ -21,6 +21,7 @@ pub mod keeper;
 pub mod known;
 pub mod node;
 pub mod open;
+pub mod refusals;
 pub mod reservations;
 pub mod route;
 pub mod sums;

@@ -7,6 +7,7 @@ use super::finished::Finished;
 use super::gather::Gather;
 use super::keeper::{Keeper, Message};
 use super::open::{Open, OpenPart};
+use super::refusals::Refusals;
 use super::telling::Teller;
 use super::waiters::Waiters;
 use super::watch::Watch;
@@ -36,6 +37,8 @@ pub struct Node {
     pub limits: Limits,
     /// Entries whose orders have all ended, for the reconciler.
     pub finished: Arc<Finished>,
+    /// Who was refused last here, for whoever asks why.
+    pub refusals: Refusals,
     sales: ArcSwap<HashMap<String, Arc<Open>>>,
     opening: Mutex<()>,
     outdated: Arc<Notify>,
@@ -51,6 +54,7 @@ impl Node {
             name: name.into(),
             limits,
             finished: Arc::default(),
+            refusals: Refusals::default(),
             sales: ArcSwap::default(),
             opening: Mutex::default(),
             outdated: Arc::default(),
@@ -128,6 +132,7 @@ impl Node {
     fn open_part(&self, sale: &Arc<Sale>, number: u16, delivery: &Delivery) -> OpenPart {
         let (keeper, inbox) = mpsc::unbounded_channel();
         let keys = Keys::new(self.redis.prefix(), &sale.name, number);
+        self.redis.seen(&keys); // looked after from now on
         let part = Arc::new(Part {
             sale: sale.clone(),
             number,

@@ -135,7 +135,7 @@ impl Node {
     /// written, and may have died over.
     async fn settled(&self, sale: &Part, standing: Standing) -> Result<Standing, Fault> {
         if !zoo::planted("a verdict is told before it is durable") {
-            self.confirm_durable(sale).await?;
+            self.acknowledge(sale).await?;
         }
         Ok(standing)
     }

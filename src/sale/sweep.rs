@@ -8,6 +8,7 @@ use super::{Entry, Job, Part};
 use crate::domain::order::Order;
 use crate::domain::reservation::State;
 use crate::store;
+use crate::store::lost::Kept;
 use crate::store::orders::Address;
 use crate::store::promise::Wait;
 use crate::zoo;
@@ -72,10 +73,18 @@ impl Node {
         let mut cursor = "0-0".to_owned();
         while sale.backlog.load(Ordering::Relaxed) < sale.limits.backlog_max {
             let claimed = Instant::now();
+            let run = self.redis.promise_at(&sale.keys.sale).run();
             let (entries, next) =
                 self.redis.take_over(&sale.keys, &self.name, sale.limits.lease, &cursor, TAKE_OVER_MAX).await?;
             if !entries.is_empty() {
-                self.confirm_durable(sale).await?;
+                let seq = self.acknowledge(sale).await?;
+                if self.redis.promise_at(&sale.keys.sale).run() != run {
+                    return Ok(()); // what was found may be in the Redis of before only: the next sweep sees
+                }
+                for entry in &entries {
+                    let orders = entry.frames.iter().cloned().map(Order::from);
+                    self.redis.remember(&sale.keys, entry.id, seq, orders.map(|order| Kept::of(&order)).collect());
+                }
                 tracing::info!(sale = %sale.name, entries = entries.len(), "taking over entries whose node went silent");
             }
             for entry in entries {
@@ -102,10 +111,26 @@ impl Node {
         if wait == Wait::Nothing {
             return Ok(());
         }
+        let run = self.redis.promise_at(&part.keys.sale).run();
         // WAIT and WAITAOF block their connection and count only its own writes; earlier ones come before those.
         let mut lane = self.fence.get_or_try_init(async || self.redis.own_lane()).await?.clone();
         self.redis.touch_sale(&mut lane, &part.keys).await?;
-        store::orders::wait_until_durable(&mut lane, wait, part.limits.patience).await
+        store::orders::wait_until_durable(&mut lane, wait, part.limits.patience).await?;
+        // Another Redis confirms what it has itself.
+        match self.redis.run_now(&part.keys).await? == run {
+            true => Ok(()),
+            false => Err(store::Error::NotDurable("another Redis is there now".into())),
+        }
+    }
+
+    /// As [`Node::confirm_durable`], before somebody is told of a change or of an order: from now on this node knows that
+    /// Redis must have it. Answers the number up to which it must.
+    pub(crate) async fn acknowledge(&self, part: &Part) -> Result<u64, store::Error> {
+        // In this order: what comes in between is neither durable nor told of.
+        let seq = self.redis.seq(&part.keys).await?;
+        self.confirm_durable(part).await?;
+        self.redis.acknowledge(&part.keys, seq).await?;
+        Ok(seq)
     }
 
     async fn resume(

@@ -41,6 +41,9 @@ pub fn describe() {
     describe_histogram!("rushline_admission_seconds", Unit::Seconds, "From sending a batch to its durable answer.");
     describe_histogram!("rushline_delivery_seconds", Unit::Seconds, "One call to an order endpoint.");
     describe_histogram!("rushline_records_write_seconds", Unit::Seconds, "One write to the records.");
+    describe_counter!("rushline_fences_total", "Partitions that this node found, or was told, to have lost something.");
+    describe_counter!("rushline_orders_lost_total", "Orders that this node had acknowledged, and that Redis lost.");
+    describe_gauge!("rushline_fenced_partitions", "Partitions that sell nothing until `rushline repair`; 0 is well.");
     describe_gauge!("rushline_redis_usable", "1 if Redis answered the last time it was asked.");
     describe_gauge!("rushline_in_flight_orders", "Orders in flight on this node.");
     describe_gauge!("rushline_units", "Units by sale, SKU and state.");

@@ -12,13 +12,17 @@ mod events;
 mod grpc;
 mod hot;
 mod json;
+mod live;
 mod metrics;
 mod orders;
 mod port;
 mod problem;
+mod repair;
 mod reservations;
 mod returns;
 mod sales;
+mod search;
+mod why;
 pub mod wire;
 
 pub use dtm::{grpc::read as read_grpc, json_rpc::decode as read_json_rpc};
@@ -32,6 +36,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
+pub use live::{Live, say_node};
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use port::run;
 use problem::Problem;
@@ -41,6 +46,8 @@ use tokio::sync::{Semaphore, watch};
 use tonic_health::server::HealthReporter;
 use tower::ServiceExt;
 
+/// The HTTP interface, described: OpenAPI 3.1. `tests/it/api.rs` holds it against the routes and against real answers.
+const DESCRIPTION: &str = include_str!("openapi.json");
 /// Where dtm has its metrics.
 const METRICS_OF_DTM: &str = "/api/metrics";
 
@@ -64,6 +71,8 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Places for event streams.
     pub event_streams: Arc<Semaphore>,
+    /// How things stand, for whoever asked last.
+    pub live: Live,
     /// True once the server stops: what would go on for long ends.
     pub stopping: watch::Receiver<bool>,
 }
@@ -110,6 +119,14 @@ async fn answer(doors: &Doors, port: Port, request: Request<Incoming>) -> Respon
         let sale = sale.to_owned();
         return Box::pin(orders::place(&doors.app, &sale, request)).await.map(axum::body::Body::new);
     }
+    if from_another_site(&request) {
+        return Problem::new(
+            StatusCode::FORBIDDEN,
+            "cross_site",
+            "a page of another site asked the browser for this; nothing was changed. Programs are not concerned",
+        )
+        .into_response();
+    }
     if grpc::is_grpc(&request) {
         return Box::pin(grpc::answer(doors.grpc.clone(), request)).await;
     }
@@ -123,6 +140,16 @@ async fn answer(doors: &Doors, port: Port, request: Request<Incoming>) -> Respon
         )
         .into_response(),
     }
+}
+
+/// A browser that has this server's pages open says of every request who asked for it. What a page of somebody else asks
+/// for in an operator's name is refused; reading is harmless, for the other page cannot see it, except where dtm changes
+/// things by GET.
+fn from_another_site<B>(request: &Request<B>) -> bool {
+    let asked_by = request.headers().get("sec-fetch-site").map(http::HeaderValue::as_bytes);
+    let other = matches!(asked_by, Some(b"cross-site" | b"same-site"));
+    let reads = [Method::GET, Method::HEAD].contains(request.method()) && !is_dtms(request.uri().path());
+    other && !reads
 }
 
 /// Is it part of dtm's interface? Its metrics are ours.
@@ -143,8 +170,20 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/sales/{sale}/stock", post(sales::add_stock))
         .route("/v1/sales/{sale}/changes", get(sales::changes))
         .route("/v1/sales/{sale}/audit", get(sales::audit))
+        .route("/v1/sales/{sale}/lost", get(repair::lost))
+        .route("/v1/sales/{sale}/repair", post(repair::repair))
         .route("/v1/sales/{sale}/records", get(sales::records))
+        .route("/v1/sales/{sale}/orders", get(search::orders::list))
+        .route("/v1/sales/{sale}/buyers/{buyer}", get(why::of_buyer))
+        .route("/v1/transactions", get(search::transactions::list))
+        .route("/v1/transactions/{gid}", get(search::transactions::show))
+        .route("/v1/transactions/{gid}/retry", post(search::transactions::retry))
+        .route("/v1/transactions/{gid}/stop", post(search::transactions::stop))
+        .route("/v1/overview", get(live::overview))
+        .route("/v1/live", get(live::follow))
+        .route("/v1/openapi.json", get(async || ([(http::header::CONTENT_TYPE, "application/json")], DESCRIPTION)))
         .route("/v1/orders/{gid}", get(show_order))
+        .route("/v1/orders/{gid}/why", get(why::of_order))
         .route("/v1/orders/{gid}/events", get(follow_order))
         .route("/v1/orders/{gid}/confirm", post(reservations::confirm))
         .route("/v1/orders/{gid}/cancel", post(reservations::cancel))
@@ -154,6 +193,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(show_metrics))
+        .merge(crate::dashboard::routes())
         .fallback(async || {
             Problem::new(
                 StatusCode::NOT_FOUND,
@@ -198,6 +238,21 @@ async fn show_metrics(State(app): State<Arc<App>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_of_another_site_changes_nothing() {
+        let request = |method: &str, path: &str, site: &str| {
+            let request = Request::builder().method(method).uri(path);
+            let request = if site.is_empty() { request } else { request.header("sec-fetch-site", site) };
+            from_another_site(&request.body(()).unwrap())
+        };
+        assert!(request("POST", "/v1/sales/s/stock", "cross-site"));
+        assert!(request("GET", "/api/dtmsvr/unsubscribe?topic=t", "same-site"));
+        assert!(!request("GET", "/v1/sales", "cross-site"), "a link to here is fine");
+        for site in ["", "same-origin", "none"] {
+            assert!(!request("POST", "/v1/sales/s/stock", site), "{site}");
+        }
+    }
 
     #[test]
     fn the_hot_route_is_told_from_all_others() {

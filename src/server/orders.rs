@@ -6,13 +6,15 @@ use super::{App, Settings};
 use crate::domain::ids::{Gid, IdempotencyKey, SaleName};
 use crate::domain::order::{Order, Record, Status};
 use crate::domain::reservation::{State, Telling};
+use crate::driver::now_ms;
 use crate::sale::admission::{Answer, Asked};
 use crate::sale::open::Open;
 use crate::sale::route::Placed;
 use crate::sale::turns::{TooMany, Turn};
 use crate::sale::waiters::Ended;
 use crate::sale::{Part, Refusal};
-use crate::store::orders::{Address, status_of};
+use crate::store;
+use crate::store::orders::{Address, Entry, status_of};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
@@ -102,14 +104,21 @@ async fn try_decide(
     wait: Duration,
     turn: Turn,
 ) -> Result<Response<Full<Bytes>>, Problem> {
+    let place = app.node.refusals.place(&open.sale.name, order.buyer.as_str(), now_ms());
     // Written before the order goes its way: cheaper than keeping a copy of its items.
     let items = serde_json::to_string(&order.items).expect("items are plain data");
     let (part, asked) = match app.node.place(open, order, turn, !wait.is_zero()).await? {
-        Placed::Refused(refusal) => return Ok(refused(open, refusal)),
+        Placed::Refused(refusal) => {
+            app.node.refusals.note(place, refusal, now_ms());
+            return Ok(refused(open, refusal));
+        }
         Placed::Asked(part, asked) => (part, asked),
     };
     match asked.answer {
-        Answer::Refused(refusal) => Ok(refused(open, refusal)),
+        Answer::Refused(refusal) => {
+            app.node.refusals.note(place, refusal, now_ms());
+            Ok(refused(open, refusal))
+        }
         Answer::Admitted { address, replayed } => {
             let gid = part.gid(address);
             // In a box, as the opening of a sale above: rare, and large enough to be felt wherever it is only carried along.
@@ -308,7 +317,16 @@ pub async fn look_up(app: &App, gid: &Gid) -> Result<Option<OrderView>, Problem>
     // What is no longer in Redis was in the records before it left.
     let sink = app.records.sink().await.map_err(|error| Problem::records_away(&error))?;
     let record = sink.read(gid).await.map_err(|error| Problem::records_away(&error))?;
-    let Some(mut view) = record.map(view_of_record) else { return Ok(None) };
+    let Some(mut view) = record.map(view_of_record) else {
+        // It may be one that Redis has lost, and that is about to be brought back.
+        if let Some(open) = app.node.opened(gid.sale.as_str())
+            && let Some(part) = open.part(gid.partition)
+            && let Some(fence) = app.node.redis.fence(&part.keys)
+        {
+            return Err(Problem::from(store::Error::Fenced(fence)));
+        }
+        return Ok(None);
+    };
     // Redis has it first; the records are told a little later.
     if view.status == Status::Succeed
         && let Some(open) = app.node.open(&gid.sale).await?
@@ -320,45 +338,65 @@ pub async fn look_up(app: &App, gid: &Gid) -> Result<Option<OrderView>, Problem>
 }
 
 async fn in_redis(app: &App, part: &Part, gid: &Gid) -> Result<Option<OrderView>, Problem> {
-    let keys = &part.keys;
-    let entries = app.node.redis.entries(keys, &[gid.entry]).await?;
+    let entries = app.node.redis.entries(&part.keys, &[gid.entry]).await?;
     let Some(entry) = entries.into_iter().next() else { return Ok(None) };
-    let code = entry.outcome.as_bytes().get(usize::from(gid.index)).copied();
-    let frame = entry.frames.into_iter().nth(usize::from(gid.index));
-    let (Some(code), Some(frame)) = (code, frame) else { return Ok(None) };
-    let detail = app.node.redis.details(keys, &[address_of(gid)]).await?.pop().and_then(|(detail, _)| detail);
-    let status = status_of(code);
-    let reservation = match part.reserve_ms {
-        Some(for_ms) => Some((for_ms, app.node.redis.reservation_extras(keys, &[address_of(gid)]).await?.pop())),
-        None => None,
+    let views = view_in_redis(app, part, &entry, std::slice::from_ref(gid)).await?;
+    Ok(views.into_iter().next().map(|(_, view)| view))
+}
+
+/// These orders of one batch, as Redis has them; those that it has not are left out.
+pub async fn view_in_redis(
+    app: &App,
+    part: &Part,
+    entry: &Entry,
+    gids: &[Gid],
+) -> Result<Vec<(Gid, OrderView)>, Problem> {
+    if gids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (redis, keys) = (&app.node.redis, &part.keys);
+    let addresses: Vec<Address> = gids.iter().map(address_of).collect();
+    let details = redis.details(keys, &addresses).await?;
+    let mut extras = match part.reserve_ms {
+        Some(_) => redis.reservation_extras(keys, &addresses).await?,
+        None => Vec::new(),
     };
-    let state = State::of_code(code).filter(|_| reservation.is_some());
-    let (for_ms, (extended_ms, confirmed)) = match reservation {
-        Some((for_ms, extras)) => (for_ms, extras.unwrap_or_default()),
-        None => Default::default(),
-    };
-    let order = Order::from(frame);
-    Ok(Some(OrderView {
-        gid: gid.to_string(),
-        sale: gid.sale.to_string(),
-        buyer: order.buyer.to_string(),
-        status,
-        items: order.items,
-        payload: order.payload,
-        attempts: detail.as_ref().map_or(u32::from(status != Status::Submitted), |detail| detail.attempts),
-        last_error: detail.and_then(|detail| detail.message).filter(|_| status != Status::Succeed),
-        admitted_at: time(Some(gid.entry.ms)),
-        finished_at: None,
-        reserved_until: state
-            .filter(|state| state.is_open())
-            .and_then(|_| time(Some(extended_ms.unwrap_or(gid.entry.ms + for_ms)))),
-        confirmed,
-        returned: app.node.redis.returns(keys, &[address_of(gid)]).await?.pop().unwrap_or_default(),
-        end_told: state.and_then(|state| match state {
-            State::Ended(_, telling) => Some(telling == Telling::Done),
-            _ => None,
-        }),
-    }))
+    extras.resize_with(gids.len(), Default::default);
+    let returned = redis.returns(keys, &addresses).await?;
+    let mut views = Vec::with_capacity(gids.len());
+    for (((gid, (detail, _)), (extended_ms, confirmed)), returned) in gids.iter().zip(details).zip(extras).zip(returned)
+    {
+        let at = usize::from(gid.index);
+        let (Some(code), Some(frame)) = (entry.outcome.as_bytes().get(at).copied(), entry.frames.get(at)) else {
+            continue;
+        };
+        let status = status_of(code);
+        let state = State::of_code(code).filter(|_| part.reserve_ms.is_some());
+        let order = Order::from(frame.clone());
+        let view = OrderView {
+            gid: gid.to_string(),
+            sale: gid.sale.to_string(),
+            buyer: order.buyer.to_string(),
+            status,
+            items: order.items,
+            payload: order.payload,
+            attempts: detail.as_ref().map_or(u32::from(status != Status::Submitted), |detail| detail.attempts),
+            last_error: detail.and_then(|detail| detail.message).filter(|_| status != Status::Succeed),
+            admitted_at: time(Some(gid.entry.ms)),
+            finished_at: None,
+            reserved_until: state
+                .filter(|state| state.is_open())
+                .and_then(|_| time(Some(extended_ms.unwrap_or(gid.entry.ms + part.reserve_ms.unwrap_or_default())))),
+            confirmed,
+            returned,
+            end_told: state.and_then(|state| match state {
+                State::Ended(_, telling) => Some(telling == Telling::Done),
+                _ => None,
+            }),
+        };
+        views.push((gid.clone(), view));
+    }
+    Ok(views)
 }
 
 pub fn view_of_record(record: Record) -> OrderView {

@@ -149,6 +149,13 @@ impl From<store::Error> for Problem {
                     "not confirmed as durable as this sale promises: {cause}. Ask again with the same Idempotency-Key for the answer"
                 ),
             ),
+            store::Error::Fenced(fence) => Self::new(StatusCode::LOCKED, "fenced", fenced(fence)).retry_after(5),
+            store::Error::MemoryShort { used, budget } => unavailable(
+                "redis_memory",
+                format!(
+                    "Redis uses {used} bytes of memory, and new work may fill it up to {budget}; nothing was taken. What is under way goes on and makes room: ask again later"
+                ),
+            ),
             store::Error::NoSale => Self::new(StatusCode::NOT_FOUND, "unknown_sale", "there is no such sale"),
             store::Error::Unexpected { .. } | store::Error::Url(_) => {
                 tracing::error!(%error, "a bug, or a foreign hand in our keys");
@@ -160,6 +167,20 @@ impl From<store::Error> for Problem {
             }
         }
     }
+}
+
+/// What happened, for whoever has to do with a fenced sale.
+fn fenced(fence: &store::witness::Fence) -> String {
+    let found = match (fence.since_ms, fence.found) {
+        (0, 0) => "Redis knows nothing of this sale any more".to_owned(),
+        (_, found) => format!(
+            "Redis came back with the first {found} of at least {} changes that it had acknowledged",
+            fence.told
+        ),
+    };
+    format!(
+        "{found}, so nothing is sold until that is repaired; nothing was taken. Operators: `rushline repair SALE` brings back what is lost and opens the sale. Buyers: ask again later with the same Idempotency-Key"
+    )
 }
 
 impl From<Refusal> for Problem {

@@ -80,7 +80,7 @@ pub async fn place(
     };
     let answer = app.node.redis.return_units(&part.keys, what).await?;
     crash::point("return.after_script");
-    app.node.confirm_durable(&part).await?;
+    app.node.acknowledge(&part).await?;
     let (all, replayed) = match answer {
         ReturnAnswer::Returned(all) => (all, false),
         ReturnAnswer::Duplicate(all) => (all, true),

@@ -11,7 +11,8 @@ use crate::domain::ids::{Gid, Invalid, SaleName, Sku};
 use crate::domain::sale::{NewSale, UNITS_MAX, check_partitions};
 use crate::reconciler::audit::{self, Report};
 use crate::sale::open::Open;
-use crate::store::sales::{Created, Restocked, Updated};
+use crate::store::keys::Keys;
+use crate::store::sales::{Backlog, Created, Restocked, Updated};
 use crate::store::spread::{Grown, HOMES_MAX};
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
@@ -32,7 +33,7 @@ fn invalid_sale(invalid: Invalid) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_sale", invalid.to_string()).field(invalid.field)
 }
 
-async fn open(app: &App, name: &str) -> Answer<Arc<Open>> {
+pub(super) async fn open(app: &App, name: &str) -> Answer<Arc<Open>> {
     let parsed = SaleName::parse(name).map_err(|_| Problem::unknown_sale(name))?;
     app.node.open(&parsed).await?.ok_or_else(|| Problem::unknown_sale(name))
 }
@@ -53,6 +54,7 @@ pub async fn create(State(app): State<Arc<App>>, body: Bytes) -> Answer<Response
         )
         .field("durability")
     })?;
+    app.node.redis.has_room_at(&Keys::new(app.node.redis.prefix(), &new.sale, 0).sale)?;
     let (created, open) = app.node.create(&new, &canonical, partitions).await?;
     let Some(open) = open else {
         return Err(Problem::new(
@@ -82,16 +84,25 @@ pub async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) -> Answ
     Ok(Json(view(&app, &open).await?))
 }
 
-async fn view(app: &App, open: &Open) -> Answer<SaleView> {
+pub async fn view(app: &App, open: &Open) -> Answer<SaleView> {
     app.node.refresh(open).await?;
     app.node.tell_refused_of(open).await;
     let stored = open.sale.stored.load_full();
     let refused: BTreeMap<String, u64> = app.node.redis.refused(&open.head()).await?;
-    let backlog = app.node.backlog(open).await?;
+    let fence = open.parts().iter().find_map(|part| app.node.redis.fence(&part.keys));
+    let backlog = match (app.node.backlog(open).await, &fence) {
+        (Err(_), Some(_)) => Backlog::default(), // of a sale that is gone there is nothing to be asked
+        (backlog, _) => backlog?,
+    };
     let stock = app.node.stock(open).await?;
     let settings = stored.settings.clone();
     Ok(SaleView {
         sale: open.sale.name.to_string(),
+        fenced: fence.map(|fence| FencedView {
+            since: time(Some(fence.since_ms).filter(|ms| *ms > 0)),
+            changes_found: fence.found,
+            changes_acknowledged: fence.told,
+        }),
         status: settings.status,
         items: stock
             .into_iter()
@@ -152,7 +163,10 @@ pub async fn update(
             return Ok(Json(view(&app, &open).await?));
         }
         match app.node.redis.update_sale(&open.head(), stored.version, &settings, request_id, &what, &note).await? {
-            Updated::Done | Updated::Duplicate => return Ok(Json(view(&app, &open).await?)),
+            Updated::Done | Updated::Duplicate => {
+                acknowledge(&app, &open).await?;
+                return Ok(Json(view(&app, &open).await?));
+            }
             Updated::Stale => {}
             Updated::Reused => return Err(reused(request_id)),
             Updated::Closed => return Err(closed(&name)),
@@ -163,6 +177,13 @@ pub async fn update(
         "changed_meanwhile",
         format!("others keep changing sale `{name}`; nothing was changed by this request. Read it and try again"),
     ))
+}
+
+/// An operator hears of a change when it is as durable as the sale's orders are: a Redis without it is found out.
+async fn acknowledge(app: &App, open: &Open) -> Answer<()> {
+    let Some(head) = open.part(0) else { return Ok(()) };
+    app.node.acknowledge(&head).await?;
+    Ok(())
 }
 
 async fn grow(app: &App, open: &Open, partitions: u16) -> Answer<()> {
@@ -227,7 +248,9 @@ pub async fn add_stock(
         // Partition 0 is where units are withdrawn: what is to go must be there.
         app.node.collect(&open, &sku, request.units.unsigned_abs()).await?;
     }
-    let (units, replayed) = match app.node.redis.add_stock(&open.head(), &sku, request.units, id, &note).await? {
+    let added = app.node.redis.add_stock(&open.head(), &sku, request.units, id, &note).await?;
+    acknowledge(&app, &open).await?;
+    let (units, replayed) = match added {
         Restocked::Changed(units) => (units, false),
         Restocked::Duplicate(units) => (units, true),
         Restocked::Reused => {

@@ -221,6 +221,9 @@ pub struct StockAdded {
 pub struct SaleView {
     pub sale: String,
     pub status: SaleStatus,
+    /// Sells nothing until it is repaired, because Redis lost what it had acknowledged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fenced: Option<FencedView>,
     pub items: Vec<ItemView>,
     pub refused: BTreeMap<String, u64>,
     pub limit_per_buyer: Option<u32>,
@@ -241,6 +244,16 @@ pub struct SaleView {
     pub backlog: BacklogView,
     pub created_at: Timestamp,
     pub version: u64,
+}
+
+/// What of a sale Redis came back with.
+#[derive(Debug, Serialize)]
+pub struct FencedView {
+    pub since: Option<Timestamp>,
+    /// Redis has the changes up to this one …
+    pub changes_found: u64,
+    /// … and acknowledged at least this one.
+    pub changes_acknowledged: u64,
 }
 
 /// Its secret is told to nobody.

@@ -32,6 +32,8 @@ pub struct Keys {
     pub limits: String,
     pub returns: String,
     pub returned: String,
+    /// What nodes acknowledged and Redis lost.
+    pub lost: String,
 }
 
 impl Keys {
@@ -60,13 +62,24 @@ impl Keys {
             limits: key("limits"),
             returns: key("returns"),
             returned: key("returned"),
+            lost: key("lost"),
         }
+    }
+
+    /// `sale/partition`, for people.
+    pub fn name(&self) -> &str {
+        self.sale.split(['{', '}']).nth(1).unwrap_or_default()
     }
 }
 
 /// Set of the names of all sales.
 pub fn sales(prefix: &str) -> String {
     format!("{prefix}sales")
+}
+
+/// What each node last said of itself, by name.
+pub fn nodes(prefix: &str) -> String {
+    format!("{prefix}nodes")
 }
 
 /// Over how many slots global transactions are spread. Part of the keys: it never changes for a prefix.

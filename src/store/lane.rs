@@ -4,7 +4,7 @@
 //! was answered MOVED, ASK, TRYAGAIN or CLUSTERDOWN was not executed, so sending it again is safe. A connection that
 //! broke is another matter: nobody knows what was executed, and the caller hears so.
 
-use super::link::Link;
+use super::connection::Connection;
 use super::server::Server;
 use super::topology::Topology;
 use futures_util::future::join_all;
@@ -36,7 +36,13 @@ pub(super) enum Kind {
     Slow,
     Aside,
     /// Connections that nobody else has, by server: WAIT and WAITAOF block theirs and count only its own writes.
-    Own(Arc<Mutex<HashMap<String, Link>>>),
+    Own(Arc<Mutex<HashMap<String, Owned>>>),
+}
+
+/// A connection of one's own, made when the server's had been renewed so many times.
+pub(super) struct Owned {
+    renewed: u64,
+    connection: Arc<Connection>,
 }
 
 /// Where an answer sends us.
@@ -57,20 +63,47 @@ impl Lane {
         self.last.as_ref()
     }
 
-    fn connection(&self, server: &Server) -> RedisResult<Link> {
+    fn connection(&self, server: &Server) -> RedisResult<Arc<Connection>> {
         Ok(match &self.kind {
-            Kind::Shared(turn) => server.lanes[turn % server.lanes.len()].clone(),
-            Kind::Slow => server.slow.clone(),
-            Kind::Aside => server.aside.clone(),
+            Kind::Shared(turn) => server.lanes[turn % server.lanes.len()].get(),
+            Kind::Slow => server.slow.get(),
+            Kind::Aside => server.aside.get(),
             Kind::Own(own) => {
                 let mut own = own.lock().expect("nobody panics while holding this lock");
-                if let Some(connection) = own.get(&server.name) {
-                    return Ok(connection.clone());
+                let renewed = server.renewed();
+                if let Some(owned) = own.get(&server.name).filter(|owned| owned.renewed == renewed) {
+                    return Ok(owned.connection.clone());
                 }
                 own.retain(|name, _| self.topology.knows(name)); // bounded by the servers there are
-                own.entry(server.name.clone()).insert_entry(server.own()?).get().clone()
+                let connection = Arc::new(server.own()?);
+                own.insert(server.name.clone(), Owned { renewed, connection: connection.clone() });
+                connection
             }
         })
+    }
+
+    /// Looks at an answer on `used`. A connection that broke may be to another run of Redis when it is whole again: nobody
+    /// sells there before it was looked at. After silence, nobody is kept waiting on the same connection.
+    fn heard<T>(&self, server: &Server, used: &Arc<Connection>, reply: &RedisResult<T>) {
+        if reply.is_err() {
+            server.unsure();
+        }
+        if let Err(error) = reply
+            && error.is_timeout()
+        {
+            match &self.kind {
+                Kind::Shared(turn) => server.lanes[turn % server.lanes.len()].replace(used),
+                Kind::Slow => server.slow.replace(used),
+                Kind::Aside => server.aside.replace(used),
+                Kind::Own(own) => {
+                    let mut own = own.lock().expect("nobody panics while holding this lock");
+                    if own.get(&server.name).is_some_and(|owned| Arc::ptr_eq(&owned.connection, used)) {
+                        own.remove(&server.name);
+                    }
+                }
+            }
+        }
+        self.topology.heard(reply);
     }
 
     fn server_for(&self, command: &Cmd) -> RedisResult<Arc<Server>> {
@@ -90,7 +123,8 @@ impl Lane {
         let deadline = Instant::now() + self.topology.patience();
         let mut hops = 0;
         loop {
-            let mut connection = self.connection(&server)?;
+            let used = self.connection(&server)?;
+            let mut connection = Connection::clone(&used);
             self.last = Some(server.clone());
             let reply = match asking {
                 false => connection.send_packed_command(command).await,
@@ -102,7 +136,7 @@ impl Lane {
                 }
             };
             let Some(hop) = self.topology.cluster().then(|| hop_of(&reply)).flatten() else {
-                self.topology.heard(&reply);
+                self.heard(&server, &used, &reply);
                 return reply;
             };
             hops += u32::from(hop != Hop::Again);
@@ -124,9 +158,10 @@ impl Lane {
     /// Each command to where its key is; those for one server together, and all servers at once.
     async fn send_all(&mut self, pipeline: &Pipeline, offset: usize, count: usize) -> RedisResult<Vec<Value>> {
         if let Some(server) = self.topology.only() {
-            let replies = self.connection(&server)?.send_packed_commands(pipeline, offset, count).await;
+            let used = self.connection(&server)?;
+            let replies = Connection::clone(&used).send_packed_commands(pipeline, offset, count).await;
+            self.heard(&server, &used, &replies);
             self.last = Some(server);
-            self.topology.heard(&replies);
             return replies;
         }
         debug_assert!(!pipeline.is_transaction(), "a transaction would have to stay in one slot");
@@ -145,12 +180,17 @@ impl Lane {
             for at in places {
                 part.add_command(commands[*at].clone());
             }
-            let connection = self.connection(server);
-            async move { connection?.send_packed_commands(&part, 0, places.len()).await }
+            let used = self.connection(server);
+            async move {
+                let used = used?;
+                let replies = Connection::clone(&used).send_packed_commands(&part, 0, places.len()).await;
+                redis::RedisResult::Ok((used, replies))
+            }
         });
         let mut replies = vec![Value::Nil; commands.len()];
-        for ((_, places), part) in parts.iter().zip(join_all(sent).await) {
-            self.topology.heard(&part);
+        for ((server, places), sent) in parts.iter().zip(join_all(sent).await) {
+            let (used, part) = sent?;
+            self.heard(server, &used, &part);
             for (at, reply) in places.iter().zip(part?) {
                 replies[*at] = reply;
             }
@@ -208,6 +248,7 @@ fn key_of(command: &Cmd) -> Option<&[u8]> {
             let streams = command.args_iter().position(|arg| matches!(arg, redis::Arg::Simple(b"STREAMS")))?;
             arg(streams + 1)
         }
+        b"XINFO" | b"XGROUP" => arg(2),
         b"WAIT" | b"WAITAOF" | b"INFO" | b"CONFIG" | b"SCRIPT" | b"TIME" | b"PING" | b"BGREWRITEAOF" | b"CLUSTER"
         | b"ROLE" => None,
         _ => arg(1),

@@ -2,11 +2,13 @@
 //!
 //! [`keys`] spells the keys; [`scripts`] holds `lua/`; [`redis`] is the whole of it, be it one server or many: [`place`]
 //! reads the URL, `topology` knows which server has what, [`server`] keeps the connections to one and watches over its
-//! identity, [`lane`] is a connection as all others use it, [`link`] one to one server; [`orders`], [`notices`] and [`sales`] are the scripts as typed
-//! functions; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
+//! identity, [`lane`] is a connection as all others use it, [`connection`] one to one server; [`orders`], [`notices`] and [`sales`] are the scripts as typed
+//! functions; [`witness`] is what this node was told and acknowledged, [`meet`] compares it with what Redis has, [`repair`]
+//! brings back what is lost; [`memory`] says when Redis is too full to take on more; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
 //! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
 
 pub mod changes;
+pub mod connection;
 mod counted;
 pub mod embedded;
 pub mod frame;
@@ -15,16 +17,22 @@ pub mod keys;
 pub mod known;
 pub mod kv;
 pub mod lane;
-pub mod link;
+pub mod lost;
+pub mod meet;
+pub mod memory;
+pub mod nodes;
 pub mod notices;
 pub mod orders;
 pub mod place;
+mod prepared;
 pub mod promise;
 pub mod redis;
+pub mod repair;
 pub mod reservations;
 pub mod returns;
 pub mod sales;
 pub mod scripts;
+pub mod search;
 pub mod server;
 pub mod spread;
 mod topology;
@@ -33,6 +41,7 @@ pub mod trans_drain;
 pub mod trans_form;
 pub mod trans_writer;
 pub mod transfer;
+pub mod witness;
 
 /// A fault between us and Redis. Outcomes (sold out, limit reached …) are values, never one of these.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -49,6 +58,12 @@ pub enum Error {
     NotDurable(String),
     #[error("there is no such sale")]
     NoSale,
+    /// Redis has lost what it had acknowledged; nothing is sold until that is repaired. Nothing was taken.
+    #[error("fenced: Redis has changes up to number {}, and this node was told of number {}", .0.found, .0.told)]
+    Fenced(witness::Fence),
+    /// What may be taken on has filled the share of Redis's memory that it may have. Nothing was taken.
+    #[error("Redis uses {used} bytes of memory, and new orders may fill it up to {budget}")]
+    MemoryShort { used: u64, budget: u64 },
     /// The setting `redis.url`, or a file that goes with it, cannot be used. Never shows the URL: it holds a password.
     #[error("the URL {0}")]
     Url(String),

@@ -3,17 +3,17 @@
 use super::frame::{self, Frame};
 use super::keys::Keys;
 use super::lane::Lane;
+use super::prepared::routing;
+pub use super::prepared::{KeyDigest, Prepared, key_digest};
 use super::promise::Wait;
 use super::redis::Redis;
 use super::{Error, counted, scripts};
-use crate::domain::ids::{EntryId, IdempotencyKey, Sku};
-use crate::domain::order::{Order, Status};
+use crate::domain::ids::{EntryId, Sku};
+use crate::domain::order::Status;
 use crate::domain::reservation::State;
-use crate::domain::terms::{Counted, Terms};
 use crate::zoo;
 use redis::Value;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -61,77 +61,6 @@ pub enum Decision {
     SoldOut,
 }
 
-/// A request ready for the script: its frame and digests are made before it queues, outside the batcher.
-#[derive(Debug)]
-pub struct Prepared {
-    pub order: Order,
-    frame: Vec<u8>,
-    /// 96 bits of SHA-256 of the idempotency key, if there is one. Kept for every order of the sale, so no longer
-    /// than needed: to meet another's key by chance takes 2^48 orders, and nobody can aim at one.
-    key_digest: Option<KeyDigest>,
-    /// 64 bits of SHA-256 over buyer, items and payload.
-    body_digest: [u8; 8],
-    /// By how many partitions it was routed.
-    pub partitions: u16,
-    /// Its buyer's home is elsewhere by now; it came because the ledger was here.
-    pub visitor: bool,
-    /// What it is counted by beyond the limit per buyer; nothing in most sales.
-    counted: Vec<Counted>,
-}
-
-/// What an idempotency key is kept as: 96 bits of its SHA-256.
-pub type KeyDigest = [u8; 12];
-
-pub fn key_digest(key: &IdempotencyKey) -> KeyDigest {
-    let mut digest = [0; 12];
-    digest.copy_from_slice(&Sha256::digest(key.as_str().as_bytes())[..12]);
-    digest
-}
-
-impl Prepared {
-    pub fn new(order: Order) -> Self {
-        let mut frame = Vec::with_capacity(96 + order.payload.as_ref().map_or(0, |payload| payload.get().len()));
-        frame::encode(&order, &mut frame);
-        let (mut key_digest, mut body_digest) = (None, [0; 8]);
-        if let Some(key) = &order.key {
-            key_digest = Some(self::key_digest(key));
-            // The trace context may differ between two tries of one request; all else may not.
-            let mut hash = Sha256::new();
-            hash.update(order.buyer.as_str().as_bytes());
-            for item in &order.items {
-                hash.update([0]);
-                hash.update(item.sku.as_str().as_bytes());
-                hash.update([0]);
-                hash.update(item.quantity.to_be_bytes());
-            }
-            hash.update([1]);
-            hash.update(order.payload.as_ref().map_or("", |payload| payload.get()).as_bytes());
-            for (name, value) in order.limits_by.iter().flat_map(|keys| keys.iter()) {
-                hash.update([2]);
-                hash.update(name.as_bytes());
-                hash.update([0]);
-                hash.update(value.as_bytes());
-            }
-            body_digest.copy_from_slice(&hash.finalize()[..8]);
-        }
-        Self { order, frame, key_digest, body_digest, partitions: 1, visitor: false, counted: Vec::new() }
-    }
-
-    /// Has it counted by the further limits of its sale, which were checked when it came in.
-    pub fn counted_by(mut self, terms: &Terms) -> Self {
-        if !terms.limits.is_empty() {
-            let none = BTreeMap::new();
-            let keys = self.order.limits_by.as_deref().unwrap_or(&none);
-            self.counted = terms.counted(self.order.buyer.as_str(), keys, &self.order.items).unwrap_or_default();
-        }
-        self
-    }
-
-    fn key_digest(&self) -> &[u8] {
-        self.key_digest.as_ref().map_or(&[], |digest| &digest[..])
-    }
-}
-
 /// The script's answer for a batch.
 #[derive(Debug)]
 pub struct Admitted {
@@ -141,6 +70,8 @@ pub struct Admitted {
     pub entry: Option<EntryId>,
     /// Version of the sale's settings that decided.
     pub version: u64,
+    /// Number of this change, or of the last one that was.
+    pub seq: u64,
 }
 
 /// What order_finish is told of one entry.
@@ -207,6 +138,7 @@ impl Redis {
     ///
     /// # Errors
     /// [`Error::NoAnswer`]: unknown if it happened. [`Error::NotDurable`]: it happened, but must not be told of.
+    /// [`Error::Fenced`]: Redis has lost what it acknowledged, and nothing is sold.
     pub async fn admit(
         &self,
         lane: &mut Lane,
@@ -216,52 +148,33 @@ impl Redis {
         wait: Wait,
         patience: Duration,
     ) -> Result<Admitted, Error> {
-        let mut command = scripts::order_admit.call(&[
-            &keys.sale,
-            &keys.stock,
-            &keys.requests,
-            &keys.buyers,
-            &keys.intake,
-            &keys.outcome,
-            &keys.limits,
-        ]);
-        let mut skus: Vec<&str> = Vec::new();
-        let mut items = Vec::with_capacity(batch.len() * 7);
-        let mut bodies = Vec::with_capacity(batch.len() * 8);
-        let mut sizes = Vec::with_capacity(batch.len() * 4);
-        let mut frames = Vec::with_capacity(batch.iter().map(|request| request.frame.len()).sum());
-        for request in batch {
-            items.push(request.order.items.len() as u8);
-            for item in &request.order.items {
-                let name = item.sku.as_str();
-                let position = skus.iter().position(|sku| *sku == name).unwrap_or_else(|| {
-                    skus.push(name);
-                    skus.len() - 1
-                });
-                items.extend_from_slice(&(position as u16 + 1).to_be_bytes());
-                items.extend_from_slice(&item.quantity.to_be_bytes());
+        let seen = self.seen(keys);
+        // Twice: what this node believed in may be over, and then it looks first.
+        for _ in 0..2 {
+            let term = self.term(&seen).await?;
+            let command = admit_command(keys, node, batch, wait, &term);
+            let reply = match self.run(lane, &command).await {
+                Err(Error::NoSale) if seen.claim().1 > 0 => {
+                    seen.forget_run();
+                    continue; // it was there, and somebody was told so
+                }
+                other => other?,
+            };
+            if is_of_another_term(&reply) {
+                seen.forget_run();
+                continue;
             }
-            bodies.extend_from_slice(&request.body_digest);
-            sizes.extend_from_slice(&(request.frame.len() as u32).to_be_bytes());
-            frames.extend_from_slice(&request.frame);
+            let admitted = read_decisions(&reply, batch.len())
+                .ok_or_else(|| Error::Unexpected { what: "order_admit", reply: format!("{reply:?}") })?;
+            wait_until_durable(lane, wait, patience).await?;
+            // A batch that wrote nothing waited for nothing: what others wrote before it may not be durable yet.
+            let replayed = |decision: &Decision| matches!(decision, Decision::Replayed(_));
+            if admitted.entry.is_some() || admitted.decisions.iter().any(replayed) {
+                seen.told(admitted.seq);
+            }
+            return Ok(admitted);
         }
-        command.arg(node).arg(batch.len()).arg(skus.len()).arg(items).arg(routing(batch, wait != Wait::Nothing));
-        command.arg(bodies).arg(frames).arg(sizes);
-        for sku in skus {
-            command.arg(sku);
-        }
-        for request in batch {
-            command.arg(request.key_digest());
-        }
-        for request in batch {
-            command.arg(request.order.buyer.as_str());
-        }
-        counted::put(&mut command, batch.iter().map(|request| &request.counted[..]));
-        let reply = self.run(lane, &command).await?;
-        let admitted = read_decisions(&reply, batch.len())
-            .ok_or_else(|| Error::Unexpected { what: "order_admit", reply: format!("{reply:?}") })?;
-        wait_until_durable(lane, wait, patience).await?;
-        Ok(admitted)
+        Err(Error::Refused { code: "TERM".into(), message: "this partition is being repaired or looked at".into() })
     }
 
     /// Notes outcomes and moves units, unless an entry stands otherwise in Redis than expected: then nothing happens.
@@ -439,7 +352,11 @@ impl Redis {
         self.with_outcomes(keys, read_entries(&reply)?).await
     }
 
-    async fn with_outcomes(&self, keys: &Keys, entries: Vec<(EntryId, Vec<Frame>)>) -> Result<Vec<Entry>, Error> {
+    pub(super) async fn with_outcomes(
+        &self,
+        keys: &Keys,
+        entries: Vec<(EntryId, Vec<Frame>)>,
+    ) -> Result<Vec<Entry>, Error> {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
@@ -509,17 +426,55 @@ pub async fn wait_until_durable(lane: &mut Lane, wait: Wait, patience: Duration)
     }
 }
 
-/// Whether a batch of replays must write, and for a sale of several partitions how the batch was routed.
-fn routing(batch: &[Prepared], must_write: bool) -> String {
-    let flag = if must_write { "1" } else { "0" };
-    match batch.first().map_or(1, |first| first.partitions) {
-        1 => flag.to_owned(),
-        partitions if batch.iter().any(|request| request.visitor) => {
-            let visitors: String = batch.iter().map(|request| if request.visitor { '1' } else { '0' }).collect();
-            format!("{flag} {partitions} {visitors}")
+fn admit_command(keys: &Keys, node: &str, batch: &[Prepared], wait: Wait, term: &str) -> redis::Cmd {
+    let mut command = scripts::order_admit.call(&[
+        &keys.sale,
+        &keys.stock,
+        &keys.requests,
+        &keys.buyers,
+        &keys.intake,
+        &keys.outcome,
+        &keys.limits,
+    ]);
+    let mut skus: Vec<&str> = Vec::new();
+    let mut items = Vec::with_capacity(batch.len() * 7);
+    let mut bodies = Vec::with_capacity(batch.len() * 8);
+    let mut sizes = Vec::with_capacity(batch.len() * 4);
+    let mut frames = Vec::with_capacity(batch.iter().map(|request| request.frame.len()).sum());
+    for request in batch {
+        items.push(request.order.items.len() as u8);
+        for item in &request.order.items {
+            let name = item.sku.as_str();
+            let position = skus.iter().position(|sku| *sku == name).unwrap_or_else(|| {
+                skus.push(name);
+                skus.len() - 1
+            });
+            items.extend_from_slice(&(position as u16 + 1).to_be_bytes());
+            items.extend_from_slice(&item.quantity.to_be_bytes());
         }
-        partitions => format!("{flag} {partitions}"),
+        bodies.extend_from_slice(&request.body_digest);
+        sizes.extend_from_slice(&(request.frame.len() as u32).to_be_bytes());
+        frames.extend_from_slice(&request.frame);
     }
+    command.arg(node).arg(batch.len()).arg(skus.len()).arg(items).arg(routing(batch, wait != Wait::Nothing));
+    command.arg(bodies).arg(frames).arg(sizes).arg(term);
+    for sku in skus {
+        command.arg(sku);
+    }
+    for request in batch {
+        command.arg(request.key_digest());
+    }
+    for request in batch {
+        command.arg(request.order.buyer.as_str());
+    }
+    counted::put(&mut command, batch.iter().map(|request| &request.counted[..]));
+    command
+}
+
+/// It decided nothing, because the node believes in another term.
+fn is_of_another_term(reply: &Value) -> bool {
+    let Value::Array(parts) = reply else { return false };
+    matches!(parts.first(), Some(Value::BulkString(codes)) if codes.first() == Some(&b'E'))
 }
 
 fn read_decisions(reply: &Value, requests: usize) -> Option<Admitted> {
@@ -527,7 +482,9 @@ fn read_decisions(reply: &Value, requests: usize) -> Option<Admitted> {
     let text = |value: &Value| -> Option<String> { redis::from_redis_value_ref(value).ok() };
     let codes = text(parts.first()?)?;
     let entry_text = text(parts.get(1)?)?;
-    let version = text(parts.get(2)?)?.parse().ok()?;
+    let versions = text(parts.get(2)?)?;
+    let (version, seq) = versions.split_once(' ')?;
+    let (version, seq) = (version.parse().ok()?, seq.parse().ok()?);
     let entry = if entry_text.is_empty() { None } else { Some(entry_text.parse::<EntryId>().ok()?) };
     let mut replays = parts[3..].iter();
     let mut index = 0;
@@ -551,7 +508,7 @@ fn read_decisions(reply: &Value, requests: usize) -> Option<Admitted> {
             _ => return None,
         });
     }
-    (decisions.len() == requests).then_some(Admitted { decisions, entry, version })
+    (decisions.len() == requests).then_some(Admitted { decisions, entry, version, seq })
 }
 
 /// An address as the ledger keeps it: u48 ms, u32 sequence, u16 index.
@@ -564,7 +521,7 @@ fn read_address(value: &Value) -> Option<Address> {
 }
 
 /// Stream entries of the intake: `[[id, ['v1', frames]], …]`.
-fn read_entries(reply: &Value) -> Result<Vec<(EntryId, Vec<Frame>)>, Error> {
+pub(super) fn read_entries(reply: &Value) -> Result<Vec<(EntryId, Vec<Frame>)>, Error> {
     let unexpected = |problem: &str| Error::Unexpected { what: "an entry of the intake", reply: problem.into() };
     let raw: Vec<(String, Vec<Vec<u8>>)> =
         redis::from_redis_value_ref(reply).map_err(|error| unexpected(&error.to_string()))?;

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 pub struct Promise {
     pub version: String,
     pub run_id: String,
+    /// Another one begins when a replica becomes a primary.
+    pub replication_id: String,
     pub aof_on: bool,
     /// The append-only file was written anew since this run began: what it loaded, cut or not, is behind it.
     pub aof_rewritten: bool,
@@ -16,6 +18,7 @@ pub struct Promise {
     /// `noeviction` is the only one that never loses a key.
     pub eviction: Option<String>,
     pub maxmemory: u64,
+    pub used_memory: u64,
     pub aof_load_truncated: Option<bool>,
     pub replicas: u8,
 }
@@ -44,6 +47,7 @@ impl Promise {
         Self {
             version: field("redis_version"),
             run_id: field("run_id"),
+            replication_id: field("master_replid"),
             aof_on: field("aof_enabled") == "1",
             aof_rewritten: field("aof_rewrites").parse::<u64>().is_ok_and(|rewrites| rewrites > 0)
                 && field("aof_rewrite_in_progress") == "0"
@@ -51,6 +55,7 @@ impl Promise {
             fsync: config.get("appendfsync").cloned(),
             eviction: Some(field("maxmemory_policy")).filter(|policy| !policy.is_empty()),
             maxmemory: field("maxmemory").parse().unwrap_or_default(),
+            used_memory: field("used_memory").parse().unwrap_or_default(),
             aof_load_truncated: config.get("aof-load-truncated").map(|value| value == "yes"),
             replicas: field("connected_slaves").parse().unwrap_or_default(),
         }
@@ -61,7 +66,9 @@ impl Promise {
         let first_is_older = self.version_number() <= other.version_number();
         Self {
             version: if first_is_older { self.version } else { other.version },
+            replication_id: if self.run_id <= other.run_id { self.replication_id } else { other.replication_id },
             run_id: if self.run_id <= other.run_id { self.run_id } else { other.run_id },
+            used_memory: self.used_memory.max(other.used_memory),
             aof_on: self.aof_on && other.aof_on,
             aof_rewritten: self.aof_rewritten && other.aof_rewritten,
             fsync: if self.fsync.as_deref() == Some("always") { other.fsync } else { self.fsync },
@@ -77,6 +84,14 @@ impl Promise {
                 self.aof_load_truncated
             },
             replicas: self.replicas.min(other.replicas),
+        }
+    }
+
+    /// Names the data that is there: a process, and its time as a primary. Empty if nothing is known.
+    pub fn run(&self) -> String {
+        match self.run_id.as_str() {
+            "" => String::new(),
+            run_id => format!("{run_id}/{}", self.replication_id),
         }
     }
 

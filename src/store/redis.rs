@@ -9,11 +9,12 @@ use super::place::{Place, Tls};
 use super::promise::Promise;
 use super::server::Manner;
 use super::topology::Topology;
-use super::{Error, server};
+use super::witness::Witness;
+use super::{Error, memory, server};
 use crate::zoo;
 use redis::{Cmd, Value};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -54,8 +55,12 @@ impl Settings {
 
 pub struct Redis {
     settings: Settings,
-    topology: Arc<Topology>,
+    pub(super) topology: Arc<Topology>,
     next_lane: AtomicUsize,
+    /// What was acknowledged: see [`super::witness`].
+    pub(super) witness: Witness,
+    /// Percent of `maxmemory` that new work may fill.
+    pub(super) memory_share: AtomicU8,
 }
 
 impl Redis {
@@ -63,7 +68,13 @@ impl Redis {
     pub async fn connect(settings: Settings) -> Result<Arc<Self>, Error> {
         let topology = settings.find().await?;
         topology.verify().await?;
-        Ok(Arc::new(Self { settings, topology, next_lane: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self {
+            settings,
+            topology,
+            next_lane: AtomicUsize::new(0),
+            witness: Witness::default(),
+            memory_share: AtomicU8::new(memory::SHARE),
+        }))
     }
 
     /// What is there promises, and how many servers that is. Changes nothing there.
@@ -71,7 +82,7 @@ impl Redis {
         let servers = settings.find().await?.servers();
         let mut sum: Option<Promise> = None;
         for server in &servers {
-            let promise = server::read_promise(&mut server.aside.clone()).await?;
+            let promise = server::read_promise(&mut server.aside.connection()).await?;
             sum = Some(match sum {
                 Some(sum) => sum.weaker(promise),
                 None => promise,

@@ -233,13 +233,13 @@ impl Redis {
 
     /// Every SKU's counters, by name. One HGETALL, so all counters are of one moment.
     pub async fn stock(&self, keys: &Keys) -> Result<BTreeMap<String, Counters>, Error> {
-        let fields: HashMap<String, i64> =
+        let fields: HashMap<String, String> =
             redis::cmd("HGETALL").arg(&keys.stock).query_async(&mut self.aside()).await?;
         let mut stock: BTreeMap<String, Counters> = BTreeMap::new();
         for (field, units) in fields {
             let Some((sku, counter)) = field.rsplit_once(':').filter(|(sku, _)| !sku.is_empty()) else { continue };
             // A negative counter is a bug that must be seen, not a panic: shown as 0 it makes the difference differ.
-            let units = u64::try_from(units).unwrap_or_default();
+            let units = units.parse::<u64>().unwrap_or_default();
             let counters = stock.entry(sku.to_owned()).or_default();
             match counter {
                 "loaded" => counters.stock.loaded = units,

@@ -6,7 +6,7 @@
 //! F12) and after what this run can promise was read anew. In a Cluster that holds for each of its servers.
 
 use super::Error;
-use super::link::Link;
+use super::connection::Connection;
 use super::promise::Promise;
 use super::scripts;
 use arc_swap::ArcSwap;
@@ -45,14 +45,60 @@ pub(super) struct Server {
     pub aside: Link,
     promise: ArcSwap<Promise>,
     usable: AtomicBool,
+    /// A connection broke: what is behind it now may be another run.
+    unsure: AtomicBool,
+    /// It was too full to take on more, the last time that somebody asked.
+    pub short: AtomicBool,
     verifying: tokio::sync::Mutex<()>,
     /// How often it was verified.
     verified: AtomicU64,
+    /// The watch asked and heard nothing: what was connected then is connected with nobody, as far as anyone knows.
+    silent: AtomicBool,
+    /// How often all connections were made anew.
+    renewed: AtomicU64,
+}
+
+/// A connection that is made anew when it has fallen silent.
+///
+/// The driver makes one anew that broke. One whose other end vanished without a word (a firewall that forgot it, a machine
+/// without power) does not break for a quarter of an hour: every command on it would time out until then.
+pub(super) struct Link {
+    client: redis::Client,
+    timeout: Duration,
+    now: ArcSwap<Connection>,
+}
+
+impl Link {
+    fn new(client: redis::Client, timeout: Duration) -> redis::RedisResult<Self> {
+        let now = ArcSwap::from_pointee(Self::connect(&client, timeout)?);
+        Ok(Self { client, timeout, now })
+    }
+
+    fn connect(client: &redis::Client, timeout: Duration) -> redis::RedisResult<Connection> {
+        Connection::lazy(client.clone(), manager_config(timeout), timeout)
+    }
+
+    pub fn get(&self) -> Arc<Connection> {
+        self.now.load_full()
+    }
+
+    pub fn connection(&self) -> Connection {
+        Connection::clone(&self.now.load())
+    }
+
+    /// From now on another one, unless that has happened since `silent` was got. Whoever waits on the old one goes on waiting.
+    pub fn replace(&self, silent: &Arc<Connection>) {
+        if Arc::ptr_eq(&self.now.load(), silent)
+            && let Ok(new) = Self::connect(&self.client, self.timeout)
+        {
+            self.now.compare_and_swap(silent, Arc::new(new));
+        }
+    }
 }
 
 impl Server {
     pub fn new(name: String, client: redis::Client, manner: &Manner) -> Result<Arc<Self>, Error> {
-        let manager = |timeout| Link::lazy(client.clone(), manager_config(timeout), timeout);
+        let manager = |timeout| Link::new(client.clone(), timeout);
         Ok(Arc::new(Self {
             name,
             lanes: (0..manner.connections.max(1)).map(|_| manager(manner.timeout)).collect::<Result<_, _>>()?,
@@ -62,8 +108,12 @@ impl Server {
             manner: manner.clone(),
             promise: ArcSwap::default(),
             usable: AtomicBool::new(false),
+            unsure: AtomicBool::new(false),
+            short: AtomicBool::new(false),
             verifying: tokio::sync::Mutex::new(()),
             verified: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
+            renewed: AtomicU64::new(0),
         }))
     }
 
@@ -80,11 +130,46 @@ impl Server {
         self.usable.store(false, Ordering::Relaxed);
     }
 
+    /// Whoever sells next has to look first.
+    pub fn unsure(&self) {
+        self.unsure.store(true, Ordering::Release);
+    }
+
+    /// If a connection broke since the last look: is this still the run that was verified? If not, it is verified.
+    pub async fn make_sure(&self) -> Result<(), Error> {
+        if !self.unsure.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let looked = match read_promise(&mut self.aside.connection()).await {
+            Ok(promise) if promise.run() == self.promise.load().run() => Ok(()),
+            // Another run, or this very connection broke too: a new one is made.
+            looked => {
+                self.silent.fetch_or(looked.is_err(), Ordering::Relaxed);
+                self.verify_soon().await
+            }
+        };
+        if looked.is_err() {
+            self.unsure();
+        }
+        looked
+    }
+
     /// A connection of its own, for whoever blocks it with WAIT or WAITAOF for up to `redis.timeout_ms`.
-    pub fn own(&self) -> redis::RedisResult<Link> {
+    pub fn own(&self) -> redis::RedisResult<Connection> {
         // Redis must be the one to give up, or "not durable" is taken for "no answer".
-        let timeout = self.manner.timeout + WAIT_MARGIN;
-        Link::lazy(self.client.clone(), manager_config(timeout), timeout)
+        Link::connect(&self.client, self.manner.timeout + WAIT_MARGIN)
+    }
+
+    /// How often all connections were made anew: those of their own that somebody keeps are to be thrown away then too.
+    pub fn renewed(&self) -> u64 {
+        self.renewed.load(Ordering::Acquire)
+    }
+
+    fn renew(&self) {
+        for link in self.lanes.iter().chain([&self.slow, &self.aside]) {
+            link.replace(&link.get());
+        }
+        self.renewed.fetch_add(1, Ordering::Release);
     }
 
     /// Verifies, but keeps an order waiting no longer than any other answer of Redis may; the watch goes on with it.
@@ -108,7 +193,7 @@ impl Server {
         }
         let mut connection = self.own()?;
         let promise = read_promise(&mut connection).await?;
-        if promise.run_id != self.promise.load().run_id {
+        if promise.run() != self.promise.load().run() {
             self.doubt(); // nobody queues up behind the rewrite
         }
         let rewrite = self.manner.rewrite_after_load && promise.aof_on && promise.aof_load_truncated != Some(false);
@@ -119,7 +204,7 @@ impl Server {
             let _: String = redis::cmd("SCRIPT").arg("LOAD").arg(script.source).query_async(&mut connection).await?;
         }
         let earlier = self.promise.swap(Arc::new(promise.clone()));
-        if earlier.run_id != promise.run_id {
+        if earlier.run() != promise.run() {
             tracing::info!(
                 server = self.name,
                 version = promise.version,
@@ -127,6 +212,9 @@ impl Server {
                 durability = promise.describe(),
                 "Redis is ready"
             );
+        }
+        if self.silent.swap(false, Ordering::Relaxed) {
+            self.renew();
         }
         self.verified.fetch_add(1, Ordering::Release);
         self.usable.store(true, Ordering::Relaxed);
@@ -142,11 +230,17 @@ impl Server {
             }
             return;
         }
-        match read_promise(&mut self.aside.clone()).await {
-            Ok(promise) if promise.run_id == self.promise.load().run_id => self.promise.store(Arc::new(promise)),
-            Ok(_) => self.doubt(),
+        match read_promise(&mut self.aside.connection()).await {
+            Ok(promise) if promise.run() == self.promise.load().run() => self.promise.store(Arc::new(promise)),
+            Ok(_) => {
+                self.doubt();
+                if let Err(error) = self.verify().await {
+                    tracing::debug!(server = self.name, %error, "another run of Redis is not usable yet");
+                }
+            }
             Err(error) => {
                 tracing::warn!(server = self.name, %error, "Redis does not answer; orders get 503 until it does");
+                self.silent.store(true, Ordering::Relaxed);
                 self.doubt();
             }
         }
@@ -155,7 +249,7 @@ impl Server {
 
 /// Rewrites the append-only file. By whom and when it was asked for does not matter: one that another node has under way
 /// is waited for.
-async fn rewrite_aof(connection: &mut Link) -> Result<(), Error> {
+async fn rewrite_aof(connection: &mut Connection) -> Result<(), Error> {
     let started: Result<String, _> = redis::cmd("BGREWRITEAOF").query_async(connection).await;
     if let Err(error) = started
         && !error.to_string().contains("already in progress")

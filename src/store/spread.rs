@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub const HOMES_MAX: usize = 4;
 
 /// Fields of the sale hash that are partition 0's own.
-const OWN_FIELDS: [&str; 5] = ["body", "version", "replays", "takeovers", "forgotten"];
+const OWN_FIELDS: [&str; 7] = ["body", "version", "replays", "takeovers", "forgotten", "fence", "fence_unknown"];
 
 /// Over how many partitions a sale is spread, now and before.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Which servers there are, and which of them has a key: one, the primary that Sentinel names, or those of a Cluster.
 
 use super::Error;
-use super::link::Link;
+use super::connection::Connection;
 use super::place::{HostPort, Place, Where};
 use super::promise::Promise;
 use super::server::{Manner, Server, manager_config};
@@ -34,7 +34,7 @@ pub(super) struct Topology {
     /// One change at a time: a change is made from what was there.
     changing: Mutex<()>,
     /// Connections to Sentinels, or to seeds of a Cluster, once they were needed.
-    asked: Mutex<HashMap<HostPort, Link>>,
+    asked: Mutex<HashMap<HostPort, Connection>>,
     /// Something is not as the map has it.
     pub stale: Notify,
 }
@@ -196,7 +196,7 @@ impl Topology {
         servers.sort_by_key(|server| !server.usable());
         let mut last = Error::NoAnswer("no server of the Cluster answers".into());
         for server in servers {
-            match self.read_slots(server.aside.clone(), &server.name).await {
+            match self.read_slots(server.aside.connection(), &server.name).await {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,
             }
@@ -212,7 +212,7 @@ impl Topology {
     }
 
     /// `CLUSTER SLOTS`: ranges of slots, each with its primary first.
-    async fn read_slots(&self, mut connection: Link, asked: &str) -> Result<(), Error> {
+    async fn read_slots(&self, mut connection: Connection, asked: &str) -> Result<(), Error> {
         let reply: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
         let ranges = read_ranges(reply)
             .ok_or_else(|| Error::Unexpected { what: "CLUSTER SLOTS", reply: "something else".into() })?;
@@ -244,12 +244,12 @@ impl Topology {
         Ok(())
     }
 
-    fn asking(&self, server: &HostPort, client: redis::Client) -> Result<Link, Error> {
+    fn asking(&self, server: &HostPort, client: redis::Client) -> Result<Connection, Error> {
         let mut asked = self.asked.lock().expect("nobody panics while holding this lock");
         if let Some(connection) = asked.get(server) {
             return Ok(connection.clone());
         }
-        let connection = Link::lazy(client, manager_config(self.manner.timeout), self.manner.timeout)?;
+        let connection = Connection::lazy(client, manager_config(self.manner.timeout), self.manner.timeout)?;
         asked.insert(server.clone(), connection.clone()); // as many as the URL names
         Ok(connection)
     }

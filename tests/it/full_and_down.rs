@@ -98,7 +98,9 @@ async fn a_full_redis_still_ends_its_orders() {
             app.restart(|options| options).await;
         }
         let reply = app.order(SALE, "full-1", &crowd::order_of("full-1")).await;
-        assert_eq!((reply.status, reply.code()), (503, "redis_refused"), "{restarted}: {}", reply.json);
+        // By the node, once it has looked, or by Redis itself.
+        let said = ["redis_memory", "redis_refused"].contains(&reply.code());
+        assert!(reply.status == 503 && said, "{restarted}: {}", reply.json);
         assert!(reply.header("retry-after").is_some());
         shop.always(Answer::Created);
         shop.release();

@@ -1,19 +1,25 @@
 //! All integration tests in one binary, against real servers only: nothing of Redis or of a database is imitated.
 //! `tests/servers/install.sh` gets the servers; each test starts its own on a free port in a temporary directory.
 
+mod api;
 #[cfg(all(feature = "barrier-sql", feature = "barrier-mongo", feature = "barrier-redis"))]
 mod barrier;
 #[cfg(feature = "client")]
 mod client;
 mod crash;
+mod dashboard;
+mod deploy;
 mod dtm_doors;
 mod dtm_http;
 mod durability;
+mod faults;
 mod full_and_down;
+mod honesty;
 mod http;
 mod ledger;
 mod properties;
 mod proto;
+mod queries;
 mod readme;
 mod records;
 mod redis_faults;

@@ -190,9 +190,9 @@ async fn sell_after_a_cut(
 ) -> AfterCut {
     let mut redis = Redis::start(version, &[]).await;
     let shop = Shop::start().await;
-    // The order whose admission is cut away must not be made by a server that remembers it.
-    shop.behave(|asked| match asked.order["buyer"].as_str() {
-        Some("buyer-of-before-2") => Answer::Status(500, "not this one".into()),
+    // The order whose admission is cut away must not be made by a server that forgets it when it is killed.
+    shop.behave(move |asked| match asked.order["buyer"].as_str() {
+        Some("buyer-of-before-2") if !server_lives_on => Answer::Status(500, "not this one".into()),
         _ => Answer::Created,
     });
     let options = AppOptions::default().quick().redis(&redis.url()).setting("redis.rewrite_after_load", rewrite);
@@ -213,6 +213,14 @@ async fn sell_after_a_cut(
     }
     let ready = || async { app.get("/readyz").await.status == 200 };
     eventually("it sells again", SOON, ready).await;
+    if server_lives_on {
+        // The server knows what was cut away, and sells nothing before it is back.
+        let repaired = || async {
+            let report = app.post(&format!("/v1/sales/{SALE}/repair?wait_ms=5000"), &[], &Value::Null).await;
+            report.json["fenced"] == true && report.json["open"] == true
+        };
+        eventually("the lost order is brought back", SOON, repaired).await;
+    }
     let mut gids = Vec::new();
     while gids.len() < 10 {
         let key = format!("after-{}", gids.len());

@@ -33,6 +33,13 @@ have mariadbd || [ -x /usr/sbin/mariadbd ] || missing="$missing mariadb"
 [ -n "$(postgres_bin)" ] || missing="$missing postgresql"
 have etcd || missing="$missing etcd"
 have openssl || missing="$missing openssl" # makes the certificates of an etcd with TLS
+# What breaks things on purpose is for Linux: system calls that fail, clocks that jump, networks that are down.
+if have apt-get; then
+    have strace || missing="$missing strace"
+    have ip || [ -x /usr/sbin/ip ] || missing="$missing iproute2"
+    have nft || [ -x /usr/sbin/nft ] || missing="$missing nftables"
+    ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$missing libfaketime"
+fi
 
 if [ -n "$missing" ]; then
     if have apt-get; then

@@ -20,9 +20,7 @@ mod verdict;
 #[cfg(test)]
 pub use after::Told as ToldAfter;
 pub use after::{Aftermath, End, conclude};
-#[cfg(test)]
-pub use verdict::Word;
-pub use verdict::{Charge, Evidence, Verdict, seconds};
+pub use verdict::{Charge, Evidence, Verdict, Word, seconds};
 
 use serde::{Deserialize, Serialize};
 

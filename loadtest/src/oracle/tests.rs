@@ -46,7 +46,7 @@ fn expected(fault: Fault) -> (Story, Option<Charge>) {
 async fn service() -> Api {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let habits = Habits { refuse_permille: 150, lose_permille: 100, delay_ms: 0, record: true };
+    let habits = Habits { refuse_permille: 150, lose_permille: 100, record: true, ..Habits::default() };
     tokio::spawn(sink_service::serve_on(listener, habits));
     Api { address }
 }

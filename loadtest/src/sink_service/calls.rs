@@ -1,7 +1,11 @@
 //! What the order service remembers for the oracle: every order of every call, in the order of coming.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::http::Api;
@@ -17,6 +21,8 @@ const KEPT_MAX: usize = 4_000_000;
 pub struct Calls {
     kept: Vec<Called>,
     left_out: u64,
+    /// A line of JSON for each call, written before the call is answered: what was heard survives a kill.
+    journal: Option<File>,
 }
 
 /// One page, as it goes over the wire.
@@ -28,7 +34,29 @@ pub struct Page {
 }
 
 impl Calls {
+    /// As it was left: a line that a kill cut short was answered to nobody, and goes.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let what = || format!("the order service's journal {}", path.display());
+        let file = File::options().create(true).append(true).read(true).open(path).with_context(what)?;
+        let text = std::fs::read(path).with_context(what)?;
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        file.set_len(whole as u64).with_context(what)?;
+        let lines = text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let kept = lines.map(serde_json::from_slice).collect::<Result<_, _>>().with_context(what)?;
+        Ok(Self { kept, left_out: 0, journal: Some(file) })
+    }
+
+    pub fn all(&self) -> &[Called] {
+        &self.kept
+    }
+
     pub fn note(&mut self, call: Called) {
+        if let Some(journal) = &mut self.journal {
+            let mut line = serde_json::to_vec(&call).expect("a call is plain data");
+            line.push(b'\n');
+            // Without its journal the books would be wrong after the next kill: better no service than a wrong one.
+            journal.write_all(&line).expect("the journal of the order service can be written");
+        }
         if self.kept.len() < KEPT_MAX { self.kept.push(call) } else { self.left_out += 1 }
     }
 
@@ -76,6 +104,9 @@ pub struct Habits {
     /// Keep every call for the oracle: `GET /calls`.
     #[arg(long)]
     pub record: bool,
+    /// Keep every call in this file, and go on from it after a kill.
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
 }
 
 impl Habits {

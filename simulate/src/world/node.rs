@@ -141,7 +141,7 @@ async fn boot(instance: Arc<Instance>) {
     };
     let node = Node::new(redis, &instance.name, limits);
     let records = Records::given(Arc::new(Drawer::new(instance.shared.clone())));
-    serve::start_chores(&node, &records, KEEP, 64, 1_000);
+    serve::start_chores(&node, &records, false, KEEP, 64, 1_000);
     instance.shared.note(|| format!("ready    {}", instance.name));
     *instance.node.lock().expect("nobody panics while holding this lock") = Some(node);
 }

@@ -11,6 +11,7 @@
 //! sale: see [`returns`].
 
 mod returns;
+mod search;
 mod transactions;
 
 use super::address;

@@ -29,6 +29,7 @@ mod mysql;
 mod postgres;
 mod returns;
 pub(super) mod row;
+mod search;
 mod sqlite;
 mod transactions;
 

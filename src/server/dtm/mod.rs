@@ -8,8 +8,8 @@ mod gid;
 pub mod grpc;
 mod http;
 pub mod json_rpc;
-mod lookup;
-mod operations;
+pub mod lookup;
+pub mod operations;
 mod topics;
 mod view;
 
@@ -82,6 +82,17 @@ struct Failed<'a> {
 fn refused(refused: &Refused) -> Response {
     let (status, dtm_result) = refused.status();
     json(status, &Failed { dtm_result, message: &refused.to_string() })
+}
+
+/// The same for doors that are ours.
+pub fn refused_as_problem(refused: Refused) -> super::problem::Problem {
+    use super::problem::Problem;
+    match refused {
+        Refused::Store(error) => error.into(),
+        Refused::Refusal(refusal) => Problem::new(StatusCode::CONFLICT, "refused", refusal.to_string()),
+        Refused::NotYet(what) => Problem::new(StatusCode::NOT_IMPLEMENTED, "not_yet", what),
+        Refused::Other(what) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", what).retry_after(2),
+    }
 }
 
 /// A parameter of a query string; the first of that name.

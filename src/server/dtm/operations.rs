@@ -283,6 +283,7 @@ async fn create(driver: &Arc<Driver>, mut global: Box<Global>, room: &mut Drive)
     let (due, drive) = plan(driver, &global, room);
     // Driven from memory, a saga goes on without writing each result.
     global.ahead = drive && global.trans_type == TransType::Saga;
+    driver.redis.has_room_for(&global.gid)?;
     crate::crash::point("trans.before_create");
     match driver.writer.create(&global, due).await? {
         Created::Exists => Ok(Written::Meanwhile(Box::pin(driver.redis.find_trans(&global.gid)).await?)),

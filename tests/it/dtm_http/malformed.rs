@@ -238,11 +238,12 @@ pub(super) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(300)]
 }
 
-/// Everything that Redis holds, but for times: nothing refused may change it.
+/// Everything that Redis holds, but for times and what nodes say of themselves: nothing refused may change it.
 pub(super) async fn keys(app: &App) -> Vec<String> {
     let client = redis::Client::open(app.redis_url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    keys.retain(|key| key != "rl:nodes");
     keys.sort();
     let mut all = Vec::new();
     for key in keys {

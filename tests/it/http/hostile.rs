@@ -177,8 +177,9 @@ async fn odd_paths_and_methods_lead_nowhere() {
     stage.sale("s", 99, json!({})).await;
     let base = stage.app.http().base().to_owned();
     for path in [
-        "/",
         "/v1",
+        "/ui",
+        "/ui/",
         "/v1/",
         "/v1/sales/",
         "/v1/sales/s/",
@@ -205,7 +206,7 @@ async fn odd_paths_and_methods_lead_nowhere() {
     for (method, path) in [
         ("DELETE", "/v1/sales/s"),
         ("PUT", "/v1/sales/s"),
-        ("GET", "/v1/sales/s/orders"),
+        ("PUT", "/v1/sales/s/orders"),
         ("GET", "/v1/sales/s/stock"),
         ("POST", "/v1/orders/s.0.1-1.0"),
         ("DELETE", "/v1/sales"),

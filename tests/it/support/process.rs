@@ -124,6 +124,11 @@ impl Process {
         }
     }
 
+    /// Its process id; for whoever looks into it from outside.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it was started").id()
+    }
+
     /// Sends a signal by name, such as `STOP`: a server that is there and does not answer.
     pub fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("it was started").id();

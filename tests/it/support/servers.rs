@@ -242,30 +242,40 @@ pub enum RedisVersion {
 /// Redis, by default with what a sale of class `fsync` needs: `appendonly yes`, `appendfsync always`.
 pub struct Redis {
     process: Process,
+    host: String,
     port: u16,
 }
 
 impl Redis {
     /// `extra_args` come last and win: `&["--appendfsync", "everysec"]`, `&["--cluster-enabled", "yes"]`.
     pub async fn start(version: RedisVersion, extra_args: &[&str]) -> Self {
-        let program = match version {
+        Self::launch(&[], version, "127.0.0.1", extra_args).await
+    }
+
+    /// By another program, such as `env` or `ip netns exec`, which must become Redis and not stand beside it; at `host`.
+    pub async fn launch(launcher: &[&str], version: RedisVersion, host: &str, extra_args: &[&str]) -> Self {
+        let server = match version {
             RedisVersion::V7 => program("redis-server", &[]),
             RedisVersion::V8 => fetched("redis-server-8"),
         };
-        let mut process = Process::new("redis", program, None);
+        let server = server.to_str().unwrap().to_owned();
+        let mut words = launcher.iter().map(|word| word.to_string()).chain([server]);
+        let first = program(&words.next().expect("there is Redis at least"), &["/usr/sbin"]);
+        let mut process = Process::new("redis", first, None);
+        process.arguments(words);
         let port = free_port();
         let directory = process.directory().to_str().unwrap().to_owned();
         let socket = format!("{directory}/redis.sock");
-        process.arguments(["--port", &port.to_string(), "--bind", "127.0.0.1", "--unixsocket", &socket]);
+        process.arguments(["--port", &port.to_string(), "--bind", host, "--unixsocket", &socket]);
         process.arguments(["--dir", &directory, "--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
         process.arguments(extra_args);
-        let mut server = Self { process, port };
+        let mut server = Self { process, host: host.to_owned(), port };
         server.restart().await;
         server
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+        format!("redis://{}:{}/", self.host, self.port)
     }
 
     pub fn port(&self) -> u16 {
@@ -275,6 +285,11 @@ impl Redis {
     /// For `STOP` and `CONT`, and for its directory.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// It has ended by itself, as it does when it cannot write.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.has_ended()
     }
 
     /// Further arguments from the next start on; the last one wins.

@@ -426,6 +426,14 @@ fn gids(inner: &Inner, query: &HashMap<String, String>) -> Response<Full<Bytes>>
         .take(limit)
         .map(|order| &order.gid)
         .collect();
+    if query.get("details").is_some_and(|details| details == "true") {
+        let details = |order: &Made| {
+            let items: BTreeMap<&String, u64> = order.items.iter().map(|(sku, units)| (sku, *units)).collect();
+            json!({"gid": order.gid, "buyer": order.buyer, "items": items})
+        };
+        let orders: Vec<Value> = page.iter().map(|gid| details(&state.orders[*gid])).collect();
+        return respond(200, &json!({ "gids": page, "orders": orders }));
+    }
     respond(200, &json!({ "gids": page }))
 }
 

@@ -96,6 +96,8 @@ impl Twin {
         let items = units.iter().map(|(sku, units)| (Sku::parse(*sku).unwrap(), *units)).collect();
         let new = NewSale { sale: name.clone(), items, settings: settings.clone() };
         assert_eq!(redis.create_sale(&new, "body").await.unwrap(), Created::New);
+        // Or the first admission would meet it, and leave a trace of that also where nobody wins.
+        redis.meet(&redis.seen(&Keys::new(redis.prefix(), &name, 0))).await.unwrap();
         Self {
             ledger: Ledger::new(units, limit_per_buyer),
             keys: Keys::new(redis.prefix(), &name, 0),
