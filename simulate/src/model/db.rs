@@ -61,6 +61,6 @@ impl Db {
     }
 
     pub fn expire_until(&mut self, now_ms: u64) {
-        self.keys.retain(|_, kept| kept.expires_ms.is_none_or(|at| at > now_ms));
+        self.keys.retain(|_, kept| kept.expires_ms.is_none_or(|at| at >= now_ms));
     }
 }

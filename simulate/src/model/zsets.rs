@@ -113,18 +113,14 @@ fn bound(word: &[u8]) -> Result<(f64, bool), Refused> {
         Some(rest) => (rest, true),
         None => (word, false),
     };
-    Ok((float(number).ok_or("ERR min or max is not a float")?, open))
+    // As strtod: blanks in front are passed over, and nothing is zero.
+    let number = number.trim_ascii_start();
+    let number = if number.is_empty() { Some(0.0) } else { float(number) };
+    Ok((number.ok_or("ERR min or max is not a float")?, open))
 }
 
 fn by_score(call: &mut Call<'_>, low: usize, high: usize, reverse: bool) -> Outcome {
     let args = call.args;
-    let (low, high) = match reverse {
-        false => (bound(&args[low])?, bound(&args[high])?),
-        true => {
-            let high = bound(&args[high])?;
-            (bound(&args[low])?, high)
-        }
-    };
     let (mut with_scores, mut skip, mut most) = (false, 0, -1);
     let mut at = 4;
     while at < args.len() {
@@ -138,6 +134,13 @@ fn by_score(call: &mut Call<'_>, low: usize, high: usize, reverse: bool) -> Outc
         }
         at += 1;
     }
+    let (low, high) = match reverse {
+        false => (bound(&args[low])?, bound(&args[high])?),
+        true => {
+            let high = bound(&args[high])?;
+            (bound(&args[low])?, high)
+        }
+    };
     let Some(zset) = call.db.zset(call.key())? else { return Ok(Value::Array(Vec::new())) };
     let above = |score: f64| if low.1 { score > low.0 } else { score >= low.0 };
     let below = |score: f64| if high.1 { score < high.0 } else { score <= high.0 };
