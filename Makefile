@@ -4,7 +4,7 @@
 CARGO ?= cargo
 PROGRAMS = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help demo example test chaos bench lint build
+.PHONY: help demo example test chaos simulate bench lint build
 
 help:
 	@echo 'make demo    a whole flash sale in the terminal, with the proof that it adds up'
@@ -13,6 +13,7 @@ help:
 	@echo 'make test    all tests, on real servers that it installs, starts and stops; ARGS="-- NAME" picks some'
 	@echo 'make chaos   kills, cuts off, fills up and lies to real servers while buyers buy, and judges: KILLS=300 SEED=1 MINUTES=30'
 	@echo 'make bench   the figures of docs/performance.md, beside the floor of this machine; ARGS=--quick tries it'
+	@echo 'make simulate whole worlds under a seeded clock (docs/simulation.md); SEEDS=10000, or CERTIFY=100000 for the model of Redis'
 	@echo 'make lint    formatting and clippy, as the tests of a change want them'
 	@echo 'make build   release programs, in $(PROGRAMS)'
 
@@ -28,6 +29,11 @@ example: build
 test:
 	@sh .ci/need cargo cc curl pip
 	@sh tests/run.sh $(ARGS)
+
+simulate:
+	@sh .ci/need cargo cc $(if $(CERTIFY),curl pip)
+	@$(if $(CERTIFY),sh tests/servers/install.sh && CERTIFY='$(CERTIFY)' $(CARGO) test --release --locked -p rushline-simulate \
+		--test certify -- --nocapture,$(CARGO) run --release --locked -q -p rushline-simulate -- --seeds $(or $(SEEDS),10000) $(ARGS))
 
 chaos: build
 	@sh .ci/need redis-server curl pip

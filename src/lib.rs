@@ -12,6 +12,7 @@
 //! - [`server`]: the doors, HTTP and gRPC; they only translate. [`proto`]: the messages of gRPC.
 //! - `dashboard`: the page at `/`, which asks the HTTP interface like anybody else.
 //! - [`config`], [`cli`], [`serve`]: how it is set up and started.
+//! - [`outside`], [`zoo`]: where `simulate/` takes hold: what is around a node, and errors planted on purpose.
 //! - [`demo`]: a small real order service, for a first look.
 //! - `client`: taking part in global transactions and placing orders, from Rust.
 //! - [`branch_call`], [`branch_error`]: what a service that is a branch reads and answers, whatever else it uses.
@@ -47,6 +48,8 @@ pub mod driver;
 pub mod fault;
 #[cfg(feature = "server")]
 pub mod http1;
+#[cfg(feature = "server")]
+pub mod outside;
 #[cfg(any(feature = "server", feature = "client"))]
 pub mod proto;
 #[cfg(any(feature = "server", feature = "client"))]
@@ -67,3 +70,5 @@ pub mod store;
 pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod webhook;
+#[cfg(feature = "server")]
+pub mod zoo;

@@ -5,6 +5,7 @@ use crate::demo;
 use crate::domain::trans;
 use crate::driver::{self, Driver};
 use crate::fault::Fault;
+use crate::outside;
 use crate::reconciler::repair;
 use crate::reconciler::transactions::Drain;
 use crate::reconciler::{Reconciler, Records};
@@ -84,25 +85,17 @@ async fn serve(
         stopping: stopping.clone(),
     });
 
-    tokio::spawn(redis.clone().watch(WATCH_EVERY));
-    tokio::spawn(redis.clone().look_for_losses_every(meet::LOOK_EVERY));
-    tokio::spawn(
-        repair::watch::Watch {
-            node: node.clone(),
-            records: records.clone(),
-            automatic: config.redis.repair == Repair::Automatic,
-            compared: Default::default(),
-        }
-        .run(),
+    start_chores(
+        &node,
+        &records,
+        config.redis.repair == Repair::Automatic,
+        config.ledger.keep,
+        config.records.batch_max,
+        config.records.backlog_alarm,
     );
-    tokio::spawn(node.clone().follow_settings(FOLLOW_EVERY));
-    tokio::spawn(node.clone().tell_refused_every(TELL_EVERY));
-    tokio::spawn(node.clone().sweep(config.ledger.keep));
     tokio::spawn(driver.clone().claim_due());
     tokio::spawn(driver.clone().keep_leases());
     tokio::spawn(driver.clone().hurry_after_outages());
-    let (batch_max, alarm) = (config.records.batch_max, config.records.backlog_alarm);
-    tokio::spawn(Reconciler::new(node.clone(), records.clone(), batch_max, alarm).run());
     tokio::spawn(webhook::run(
         node.clone(),
         webhook::Settings {
@@ -180,6 +173,26 @@ async fn serve(
         embedded.stop(Duration::from_secs(10)).await;
     }
     Ok(())
+}
+
+/// All that a node does for its sales without being asked. A simulated node does the same.
+pub fn start_chores(
+    node: &Arc<Node>,
+    records: &Arc<Records>,
+    automatic: bool,
+    keep: Duration,
+    batch_max: usize,
+    alarm: u64,
+) {
+    outside::spawn(node.redis.clone().watch(WATCH_EVERY));
+    outside::spawn(node.redis.clone().look_for_losses_every(meet::LOOK_EVERY));
+    let watch =
+        repair::watch::Watch { node: node.clone(), records: records.clone(), automatic, compared: Default::default() };
+    outside::spawn(watch.run());
+    outside::spawn(node.clone().follow_settings(FOLLOW_EVERY));
+    outside::spawn(node.clone().tell_refused_every(TELL_EVERY));
+    outside::spawn(node.clone().sweep(keep));
+    outside::spawn(Reconciler::new(node.clone(), records.clone(), batch_max, alarm).run());
 }
 
 /// The port that dtm's clients call over gRPC. Where none is named, one that is taken is no reason not to start: gRPC

@@ -130,6 +130,7 @@ impl Sink {
             found.extend(match self {
                 Self::Sql(sql) => sql.search(range).await?,
                 Self::Mongo(mongo) => mongo.search(range).await?,
+                Self::Given(_) => return Err(super::sink::only_takes()),
             });
         }
         found.sort_by_cached_key(|record: &Record| Reverse(Place::of(&record.gid)));

@@ -9,8 +9,10 @@ use crate::domain::ids::{Gid, SaleName};
 use crate::domain::order::{Item, Record};
 use crate::domain::trans::{Global, TransGid};
 use crate::store::trans::Filter;
+use futures_util::future::BoxFuture;
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Why a sink could not do its work. Everything here may be tried again: writing is idempotent.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,18 @@ pub struct Tally {
 pub enum Sink {
     Sql(Sql),
     Mongo(Mongo),
+    /// A simulator's own.
+    Given(Arc<dyn Given>),
+}
+
+/// A sink of somebody else's making. It takes orders and what came back of them, and is asked for nothing.
+pub trait Given: Send + Sync {
+    fn write(&self, records: Vec<Record>) -> BoxFuture<'static, Result<(), Error>>;
+    fn write_returns(&self, returned: Vec<Returned>) -> BoxFuture<'static, Result<(), Error>>;
+}
+
+pub(super) fn only_takes() -> Error {
+    Error::Url { redacted: "given".into(), problem: "these records take orders and answer nothing".into() }
 }
 
 impl Sink {
@@ -86,6 +100,7 @@ impl Sink {
         match self {
             Self::Sql(sql) => sql.kind(),
             Self::Mongo(_) => "MongoDB",
+            Self::Given(_) => "given",
         }
     }
 
@@ -94,6 +109,7 @@ impl Sink {
         match self {
             Self::Sql(sql) => sql.write(records).await,
             Self::Mongo(mongo) => mongo.write(records).await,
+            Self::Given(given) => given.write(records.to_vec()).await,
         }
     }
 
@@ -101,6 +117,7 @@ impl Sink {
         let record = match self {
             Self::Sql(sql) => sql.read(gid).await?,
             Self::Mongo(mongo) => mongo.read(gid).await?,
+            Self::Given(_) => return Err(only_takes()),
         };
         let Some(mut record) = record else { return Ok(None) };
         self.add_returns(std::slice::from_mut(&mut record)).await?;
@@ -112,6 +129,7 @@ impl Sink {
         let mut records = match self {
             Self::Sql(sql) => sql.page(sale, after, limit).await?,
             Self::Mongo(mongo) => mongo.page(sale, after, limit).await?,
+            Self::Given(_) => return Err(only_takes()),
         };
         self.add_returns(&mut records).await?;
         Ok(records)
@@ -124,6 +142,7 @@ impl Sink {
         let returned = match self {
             Self::Sql(sql) => sql.returns_between(&first, &last).await?,
             Self::Mongo(mongo) => mongo.returns_between(&first, &last).await?,
+            Self::Given(_) => return Err(only_takes()),
         };
         let mut returned: HashMap<String, Vec<Item>> = returned.into_iter().collect();
         if returned.is_empty() {
@@ -140,6 +159,7 @@ impl Sink {
         match self {
             Self::Sql(sql) => sql.write_returns(returned).await,
             Self::Mongo(mongo) => mongo.write_returns(returned).await,
+            Self::Given(given) => given.write_returns(returned.to_vec()).await,
         }
     }
 
@@ -147,6 +167,7 @@ impl Sink {
         match self {
             Self::Sql(sql) => sql.tally(sale).await,
             Self::Mongo(mongo) => mongo.tally(sale).await,
+            Self::Given(_) => return Err(only_takes()),
         }
     }
 
@@ -156,6 +177,7 @@ impl Sink {
         match self {
             Self::Sql(sql) => sql.write_transactions(globals).await,
             Self::Mongo(mongo) => mongo.write_transactions(globals).await,
+            Self::Given(_) => return Err(only_takes()),
         }
     }
 
@@ -181,6 +203,7 @@ impl Sink {
         match self {
             Self::Sql(sql) => sql.read_transactions(gids).await,
             Self::Mongo(mongo) => mongo.read_transactions(gids).await,
+            Self::Given(_) => return Err(only_takes()),
         }
     }
 
@@ -189,6 +212,7 @@ impl Sink {
         let mut found = match self {
             Self::Sql(sql) => sql.list_transactions(filter).await?,
             Self::Mongo(mongo) => mongo.list_transactions(filter).await?,
+            Self::Given(_) => return Err(only_takes()),
         };
         found.sort_unstable_by(|a, b| b.cmp(a));
         found.truncate(filter.limit);

@@ -10,10 +10,12 @@ use super::{Entry, Job, Part, Refusal};
 use crate::crash;
 use crate::domain::order::Order;
 use crate::domain::sale::Durability;
+use crate::outside;
 use crate::store::lane::Lane;
 use crate::store::orders::{Address, BATCH_SKUS_MAX, Decision, Prepared};
 use crate::store::redis::Redis;
 use crate::store::{self, promise::Wait};
+use crate::zoo;
 use metrics::{counter, histogram};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -93,7 +95,7 @@ impl Admission {
             lane,
             waiting_lane: OnceCell::new(),
         };
-        tokio::spawn(batcher.run(waiting));
+        outside::spawn(batcher.run(waiting));
         Self { sale, known, queue }
     }
 
@@ -165,7 +167,7 @@ impl Batcher {
                 let batcher = batcher.clone();
                 match batcher.wait() {
                     Ok(Wait::Nothing) => {
-                        tokio::spawn(async move {
+                        outside::spawn(async move {
                             let lane = batcher.lane.clone();
                             batcher.decide(lane, requests, callers, Wait::Nothing).await;
                             drop(turn);
@@ -295,7 +297,8 @@ fn refusal_of(decision: Decision) -> Refusal {
 
 /// Is another partition to be asked, or units to be fetched from there? Of a single partition it never is.
 fn is_for_others(decision: Decision, partitions: u16) -> bool {
-    decision == Decision::Moved || partitions > 1 && matches!(decision, Decision::SoldOut | Decision::UnknownSku)
+    let alone = partitions == 1 || zoo::planted("a dry partition is a sold-out sale");
+    decision == Decision::Moved || !alone && matches!(decision, Decision::SoldOut | Decision::UnknownSku)
 }
 
 /// Sends those back that were routed by another number of partitions than the sale has now: one script call is told one.

@@ -3,7 +3,7 @@
 //! Straight from memory; Redis is read only to recover. Workers take orders from one queue, each with a connection of
 //! its own, and are started as the queue asks for them, up to the sale's `max_concurrency`.
 
-use super::call::{Connection, Headers, Target};
+use super::call::{self, Connection, Headers, Target};
 use super::keeper::Message;
 use super::{Entry, Job, Sale};
 use arc_swap::ArcSwapOption;
@@ -22,6 +22,8 @@ use tokio::time::Instant;
 use crate::crash;
 use crate::domain::order::Item;
 use crate::domain::sale::CallMode;
+use crate::outside;
+use crate::zoo;
 
 /// Most orders of one call in bulk mode; the order service inserts as many rows at once.
 pub(super) const BULK_ORDERS_MAX: usize = 100;
@@ -113,7 +115,7 @@ impl Delivery {
             if self.0.workers.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_err() {
                 return;
             }
-            tokio::spawn(self.clone().work());
+            outside::spawn(self.clone().work());
         }
     }
 
@@ -251,6 +253,9 @@ async fn call_one(sale: &Sale, connection: &mut Connection, job: &Job) -> Verdic
     };
     match connection.post(headers, body).await {
         Ok((status, body)) => read_answer(status, &body),
+        Err(call::Error::Timeout(_)) if zoo::planted("units are released while a call is under way") => {
+            Verdict::Refused { message: "too slow".into() }
+        }
         Err(error) => Verdict::Unknown { error: error.to_string() },
     }
 }

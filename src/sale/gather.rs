@@ -17,6 +17,7 @@ use crate::domain::ids::Sku;
 use crate::domain::order::Item;
 use crate::store::Error;
 use crate::store::transfer::Look;
+use crate::zoo;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -150,7 +151,8 @@ impl Round<'_> {
         if short.iter().any(Option::is_some) {
             let second = self.look().await?;
             for ((want, short), refusal) in wants.iter().zip(short.iter().copied()).zip(&mut refusals) {
-                if want.items.iter().all(|item| self.has_not_grown(&item.sku, &first, &second)) {
+                let proved = want.items.iter().all(|item| self.has_not_grown(&item.sku, &first, &second));
+                if proved || zoo::planted("one look is proof of a sold-out sale") {
                     *refusal = short;
                 }
             }

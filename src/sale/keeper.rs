@@ -18,6 +18,7 @@ use crate::domain::retry::backoff;
 use crate::store::lane::Lane;
 use crate::store::orders::{Address, Detail, Finish, Sums, status_of};
 use crate::store::redis::Redis;
+use crate::zoo;
 use metrics::counter;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -143,6 +144,7 @@ impl Keeper {
         let mut messages = Vec::with_capacity(1024);
         loop {
             tokio::select! {
+                biased; // whichever comes first, all that there is to do is done below
                 received = inbox.recv_many(&mut messages, 1024) => if received == 0 { return },
                 () = tokio::time::sleep_until(self.wake_at()) => {}
             }
@@ -219,7 +221,9 @@ impl Keeper {
         let (created, message) = match verdict {
             Verdict::Created => (true, None),
             Verdict::Refused { message } => (false, Some(message)),
+            Verdict::Ongoing if zoo::planted("425 is taken for created") => (true, None),
             Verdict::Ongoing => return self.again(job, self.sale.limits.ongoing, "ONGOING".into()),
+            Verdict::Unknown { error } if zoo::planted("no answer is taken for a refusal") => (false, Some(error)),
             Verdict::Unknown { error } => {
                 let retry = NonZeroU32::new(job.attempts).expect("a call was made");
                 let ceiling = backoff(retry, self.sale.limits.retry_base, self.sale.limits.retry_max);
@@ -245,6 +249,9 @@ impl Keeper {
 
     fn again(&mut self, job: Job, delay: Duration, error: String) {
         counter!("rushline_delivery_retries_total").increment(1);
+        if job.attempts >= 2 && zoo::planted("an order is given up after two calls") {
+            return;
+        }
         self.unnoted.push((job.address(), delay, Detail { attempts: job.attempts, message: Some(error) }));
         self.due.push(Due(Instant::now() + delay, job));
     }
@@ -450,10 +457,16 @@ impl Keeper {
     /// Renews the leases of all entries that need it, and learns which were lost.
     async fn renew(&mut self) {
         let started = Instant::now();
+        if zoo::planted("leases are not renewed") {
+            self.held.values().for_each(|held| held.entry.renewed(started, &self.sale.limits));
+            self.renew_at = started + self.sale.limits.lease / 3;
+            return;
+        }
         let third = self.sale.limits.lease / 3;
         // Younger ones can wait for the next time: then they are half a lease old at most.
-        let old: Vec<EntryId> =
-            self.held.values().filter(|held| held.entry.age() >= third / 2).map(|held| held.entry.id).collect();
+        let old = self.held.values().filter(|held| held.entry.age() >= third / 2);
+        let mut old: Vec<EntryId> = old.map(|held| held.entry.id).collect();
+        old.sort_unstable(); // a simulated run repeats only if nothing hangs on a map's order
         for some in old.chunks(RENEW_MAX) {
             match self.redis.renew(&mut self.lane, &self.sale.keys, &self.node, some).await {
                 Ok(lost) => {
@@ -478,11 +491,13 @@ impl Keeper {
 
     /// Writes what has ended, and tells Redis that the rest may be taken over at once.
     async fn hand_over(&mut self) {
-        let ids: Vec<EntryId> = self.held.keys().copied().collect();
+        let mut ids: Vec<EntryId> = self.held.keys().copied().collect();
+        ids.sort_unstable();
         for batch in ids.chunks(ENTRIES_MAX) {
             self.write(batch).await;
         }
-        let open: Vec<EntryId> = self.held.keys().copied().collect();
+        ids.retain(|id| self.held.contains_key(id));
+        let open = ids;
         if open.is_empty() {
             return;
         }

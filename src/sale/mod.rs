@@ -23,7 +23,7 @@ pub mod node;
 pub mod open;
 pub mod refusals;
 pub mod reservations;
-mod route;
+pub mod route;
 pub mod sums;
 pub mod sweep;
 pub mod telling;
@@ -37,6 +37,7 @@ use crate::domain::sale::Settings;
 use crate::store::keys::Keys;
 use crate::store::orders::Address;
 use crate::store::sales::Stored;
+use crate::zoo;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -226,6 +227,9 @@ impl Entry {
     }
 
     pub fn holds_lease(&self) -> bool {
+        if zoo::planted("orders are called on an old lease") {
+            return true;
+        }
         self.claimed.elapsed().as_millis() as u64 <= self.leased_ms.load(Ordering::Acquire)
     }
 

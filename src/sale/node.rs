@@ -13,12 +13,15 @@ use super::waiters::Waiters;
 use super::watch::Watch;
 use super::{Limits, Part, Refused, Sale};
 use crate::domain::ids::SaleName;
+use crate::domain::sale::NewSale;
+use crate::outside;
 use crate::store;
 use crate::store::keys::Keys;
 use crate::store::lane::Lane;
 use crate::store::redis::Redis;
-use crate::store::sales::Stored;
+use crate::store::sales::{Created, Stored};
 use crate::store::spread::Grown;
+use crate::zoo;
 use arc_swap::ArcSwap;
 use futures_util::future::try_join_all;
 use std::collections::HashMap;
@@ -97,12 +100,33 @@ impl Node {
             Arc::new(Open { sale, delivery, parts, growing: Default::default(), gather, turns: Default::default() });
         self.follow_spread(&open, &stored).await?;
         if let Some(node) = self.me.upgrade() {
-            tokio::spawn(wants.run(node, open.clone()));
+            outside::spawn(wants.run(node, open.clone()));
         }
         let mut sales = HashMap::clone(&self.sales.load());
         sales.insert(name.as_str().to_owned(), open.clone());
         self.sales.store(Arc::new(sales));
         Ok(Some(open))
+    }
+
+    /// Creates a sale and opens it. Answers when it is as durable as its orders will be.
+    pub async fn create(
+        &self,
+        new: &NewSale,
+        body: &str,
+        partitions: u16,
+    ) -> Result<(Created, Option<Arc<Open>>), store::Error> {
+        let created = self.redis.create_sale(new, body).await?;
+        if created == Created::Exists {
+            return Ok((created, None));
+        }
+        let Some(open) = self.open(&new.sale).await? else { return Err(store::Error::NoSale) };
+        if partitions > 1 {
+            self.grow(&open, partitions, true).await?;
+        }
+        for part in open.parts().iter().filter(|_| !zoo::planted("a sale is told of before it is durable")) {
+            self.confirm_durable(part).await?;
+        }
+        Ok((created, Some(open)))
     }
 
     fn open_part(&self, sale: &Arc<Sale>, number: u16, delivery: &Delivery) -> OpenPart {
@@ -120,14 +144,14 @@ impl Node {
             keeper,
         });
         let (redis, node) = (self.redis.clone(), self.name.clone());
-        tokio::spawn(
+        outside::spawn(
             Keeper::new(part.clone(), redis.clone(), node.clone(), delivery.clone(), self.finished.clone()).run(inbox),
         );
         if sale.reserve_ms.is_some() {
             let (redis, node) = (redis.clone(), node.clone());
-            tokio::spawn(Expirer { sale: part.clone(), redis, node }.run());
+            outside::spawn(Expirer { sale: part.clone(), redis, node }.run());
             if let Some(node) = self.me.upgrade() {
-                tokio::spawn(Teller::new(node, part.clone()).run());
+                outside::spawn(Teller::new(node, part.clone()).run());
             }
         }
         let admission = Admission::start(part.clone(), redis, node, delivery.clone());

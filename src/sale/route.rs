@@ -18,6 +18,7 @@ use super::admission::{Asked, Heard};
 use super::gather::Verdict;
 use super::node::Node;
 use super::open::{Open, OpenPart};
+use super::turns::Turn;
 use super::{Part, Refusal};
 use crate::domain::order::Order;
 use crate::store::Error;
@@ -31,7 +32,26 @@ use tokio::time::Instant;
 /// Pause before a request is routed anew: whoever spreads the new number needs a moment.
 const AGAIN: Duration = Duration::from_millis(2);
 
+/// What placing an order came to.
+pub enum Placed {
+    /// Refused from memory: Redis was asked for its key only.
+    Refused(Refusal),
+    /// Decided by a partition, or on the way found to be without a chance.
+    Asked(Arc<Part>, Asked),
+}
+
 impl Node {
+    /// Has an order decided whose turn it is: from memory where that is enough to refuse it, else by its partition. All
+    /// doors go through here.
+    pub async fn place(&self, open: &Open, order: Order, turn: Turn, follow: bool) -> Result<Placed, Error> {
+        if let Some(refusal) = open.known_refusal(&order).await {
+            return Ok(Placed::Refused(refusal));
+        }
+        let (part, asked) = self.ask(open, order, follow).await?;
+        drop(turn); // before its order is waited for
+        Ok(Placed::Asked(part, asked))
+    }
+
     /// Has the order decided by the partition that its buyer belongs to. Answers that partition too.
     pub async fn ask(&self, open: &Open, order: Order, follow: bool) -> Result<(Arc<Part>, Asked), Error> {
         let mut request = Prepared::new(order);

@@ -5,6 +5,7 @@
 
 use crate::domain::ids::EntryId;
 use crate::domain::order::Status;
+use crate::outside;
 use crate::store::keys::Keys;
 use crate::store::orders::{Address, status_of};
 use crate::store::redis::Redis;
@@ -49,7 +50,7 @@ impl Watch {
         watched.orders.entry(address).or_default().push(Watcher { seen, tell });
         if !watched.looking {
             watched.looking = true;
-            tokio::spawn(self.clone().look());
+            outside::spawn(self.clone().look());
         }
         hear
     }

@@ -9,6 +9,7 @@ use crate::domain::reservation::{State, Telling};
 use crate::driver::now_ms;
 use crate::sale::admission::{Answer, Asked};
 use crate::sale::open::Open;
+use crate::sale::route::Placed;
 use crate::sale::turns::{TooMany, Turn};
 use crate::sale::waiters::Ended;
 use crate::sale::{Part, Refusal};
@@ -104,14 +105,15 @@ async fn try_decide(
     turn: Turn,
 ) -> Result<Response<Full<Bytes>>, Problem> {
     let place = app.node.refusals.place(&open.sale.name, order.buyer.as_str(), now_ms());
-    if let Some(refusal) = open.known_refusal(&order).await {
-        app.node.refusals.note(place, refusal, now_ms());
-        return Ok(refused(open, refusal));
-    }
     // Written before the order goes its way: cheaper than keeping a copy of its items.
     let items = serde_json::to_string(&order.items).expect("items are plain data");
-    let (part, asked) = app.node.ask(open, order, !wait.is_zero()).await?;
-    drop(turn); // before its order is waited for
+    let (part, asked) = match app.node.place(open, order, turn, !wait.is_zero()).await? {
+        Placed::Refused(refusal) => {
+            app.node.refusals.note(place, refusal, now_ms());
+            return Ok(refused(open, refusal));
+        }
+        Placed::Asked(part, asked) => (part, asked),
+    };
     match asked.answer {
         Answer::Refused(refusal) => {
             app.node.refusals.note(place, refusal, now_ms());

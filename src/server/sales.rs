@@ -55,18 +55,14 @@ pub async fn create(State(app): State<Arc<App>>, body: Bytes) -> Answer<Response
         .field("durability")
     })?;
     app.node.redis.has_room_at(&Keys::new(app.node.redis.prefix(), &new.sale, 0).sale)?;
-    let created = app.node.redis.create_sale(&new, &canonical).await?;
-    if created == Created::Exists {
+    let (created, open) = app.node.create(&new, &canonical, partitions).await?;
+    let Some(open) = open else {
         return Err(Problem::new(
             StatusCode::CONFLICT,
             "sale_exists",
             format!("a sale `{}` was created with another body; it is unchanged. PATCH changes it", new.sale),
         ));
-    }
-    let open = app.node.open(&new.sale).await?.ok_or_else(|| Problem::unknown_sale(new.sale.as_str()))?;
-    if partitions > 1 {
-        app.node.grow(&open, partitions, true).await?;
-    }
+    };
     let status = if created == Created::New { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view(&app, &open).await?)).into_response())
 }

@@ -4,10 +4,11 @@
 //! was answered MOVED, ASK, TRYAGAIN or CLUSTERDOWN was not executed, so sending it again is safe. A connection that
 //! broke is another matter: nobody knows what was executed, and the caller hears so.
 
+use super::connection::Connection;
 use super::server::Server;
 use super::topology::Topology;
 use futures_util::future::join_all;
-use redis::aio::{ConnectionLike, ConnectionManager};
+use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -41,7 +42,7 @@ pub(super) enum Kind {
 /// A connection of one's own, made when the server's had been renewed so many times.
 pub(super) struct Owned {
     renewed: u64,
-    connection: Arc<ConnectionManager>,
+    connection: Arc<Connection>,
 }
 
 /// Where an answer sends us.
@@ -62,7 +63,7 @@ impl Lane {
         self.last.as_ref()
     }
 
-    fn connection(&self, server: &Server) -> RedisResult<Arc<ConnectionManager>> {
+    fn connection(&self, server: &Server) -> RedisResult<Arc<Connection>> {
         Ok(match &self.kind {
             Kind::Shared(turn) => server.lanes[turn % server.lanes.len()].get(),
             Kind::Slow => server.slow.get(),
@@ -83,7 +84,7 @@ impl Lane {
 
     /// Looks at an answer on `used`. A connection that broke may be to another run of Redis when it is whole again: nobody
     /// sells there before it was looked at. After silence, nobody is kept waiting on the same connection.
-    fn heard<T>(&self, server: &Server, used: &Arc<ConnectionManager>, reply: &RedisResult<T>) {
+    fn heard<T>(&self, server: &Server, used: &Arc<Connection>, reply: &RedisResult<T>) {
         if reply.is_err() {
             server.unsure();
         }
@@ -123,7 +124,7 @@ impl Lane {
         let mut hops = 0;
         loop {
             let used = self.connection(&server)?;
-            let mut connection = ConnectionManager::clone(&used);
+            let mut connection = Connection::clone(&used);
             self.last = Some(server.clone());
             let reply = match asking {
                 false => connection.send_packed_command(command).await,
@@ -158,7 +159,7 @@ impl Lane {
     async fn send_all(&mut self, pipeline: &Pipeline, offset: usize, count: usize) -> RedisResult<Vec<Value>> {
         if let Some(server) = self.topology.only() {
             let used = self.connection(&server)?;
-            let replies = ConnectionManager::clone(&used).send_packed_commands(pipeline, offset, count).await;
+            let replies = Connection::clone(&used).send_packed_commands(pipeline, offset, count).await;
             self.heard(&server, &used, &replies);
             self.last = Some(server);
             return replies;
@@ -182,7 +183,7 @@ impl Lane {
             let used = self.connection(server);
             async move {
                 let used = used?;
-                let replies = ConnectionManager::clone(&used).send_packed_commands(&part, 0, places.len()).await;
+                let replies = Connection::clone(&used).send_packed_commands(&part, 0, places.len()).await;
                 redis::RedisResult::Ok((used, replies))
             }
         });

@@ -2,12 +2,13 @@
 //!
 //! [`keys`] spells the keys; [`scripts`] holds `lua/`; [`redis`] is the whole of it, be it one server or many: [`place`]
 //! reads the URL, `topology` knows which server has what, [`server`] keeps the connections to one and watches over its
-//! identity, [`lane`] is a connection as all others use it; [`orders`], [`notices`] and [`sales`] are the scripts as typed
+//! identity, [`lane`] is a connection as all others use it, [`connection`] one to one server; [`orders`], [`notices`] and [`sales`] are the scripts as typed
 //! functions; [`witness`] is what this node was told and acknowledged, [`meet`] compares it with what Redis has, [`repair`]
 //! brings back what is lost; [`memory`] says when Redis is too full to take on more; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
 //! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
 
 pub mod changes;
+pub mod connection;
 mod counted;
 pub mod embedded;
 pub mod frame;

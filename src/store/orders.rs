@@ -11,9 +11,10 @@ use super::{Error, counted, scripts};
 use crate::domain::ids::{EntryId, Sku};
 use crate::domain::order::Status;
 use crate::domain::reservation::State;
+use crate::zoo;
 use redis::Value;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Most different SKUs in one batch: the script passes four values for each to one HSET, and Lua's stack takes 8000.
@@ -86,9 +87,9 @@ pub struct Finish {
 #[derive(Debug, Clone, Default)]
 pub struct Sums {
     /// SKU → units sold, units back.
-    pub skus: HashMap<Sku, (u64, u64)>,
+    pub skus: BTreeMap<Sku, (u64, u64)>,
     /// Buyer → units that no longer count against the limit.
-    pub buyers: HashMap<String, u64>,
+    pub buyers: BTreeMap<String, u64>,
     /// Orders that were waiting for a retry.
     pub retries: Vec<Address>,
     pub details: Vec<(Address, Detail)>,
@@ -405,6 +406,7 @@ pub async fn wait_until_durable(lane: &mut Lane, wait: Wait, patience: Duration)
     let patience_ms = patience.as_millis() as u64;
     match wait {
         Wait::Nothing => Ok(()),
+        _ if zoo::planted("nobody waits for the disk") => Ok(()),
         Wait::LocalFsync => {
             let (local, _): (u64, u64) = redis::cmd("WAITAOF").arg(1).arg(0).arg(patience_ms).query_async(lane).await?;
             if local >= 1 {

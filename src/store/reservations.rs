@@ -9,9 +9,10 @@ use super::{Error, scripts};
 use crate::domain::ids::{EntryId, Sku};
 use crate::domain::order::Item;
 use crate::domain::reservation::Units;
+use crate::zoo;
 use redis::Value;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// The group of those who tell the order service.
@@ -39,11 +40,11 @@ pub struct Row {
     pub deadline_ms: Option<u64>,
     /// What is paid of an order that is not paid in full.
     pub part: Option<Vec<Item>>,
-    pub units: HashMap<Sku, Units>,
+    pub units: BTreeMap<Sku, Units>,
     /// Buyer → units that count against the limit from now on (negative: no more).
-    pub buyers: HashMap<String, i64>,
+    pub buyers: BTreeMap<String, i64>,
     /// The same for the fields of the ledger of limits.
-    pub limits: HashMap<String, i64>,
+    pub limits: BTreeMap<String, i64>,
 }
 
 impl Row {
@@ -56,9 +57,9 @@ impl Row {
             when,
             deadline_ms: None,
             part: None,
-            units: HashMap::new(),
-            buyers: HashMap::new(),
-            limits: HashMap::new(),
+            units: BTreeMap::new(),
+            buyers: BTreeMap::new(),
+            limits: BTreeMap::new(),
         }
     }
 }
@@ -307,13 +308,19 @@ impl Redis {
     /// Every order of these messages has been told of.
     pub async fn forget_ends(&self, keys: &Keys, messages: &[EntryId]) -> Result<(), Error> {
         let ids: Vec<String> = messages.iter().map(EntryId::to_string).collect();
+        if zoo::planted("a message is acknowledged before it is deleted") {
+            let _: Value =
+                redis::cmd("XACK").arg(&keys.ends).arg(TELLING).arg(&ids).query_async(&mut self.lane()).await?;
+        }
         let _: (Value, Value) = redis::pipe()
+            // In this order: if the connection breaks in between, a message that is gone is still owed, and that is seen
+            // to by the next XAUTOCLAIM; one that is acknowledged and still there would stay for ever.
+            .cmd("XDEL")
+            .arg(&keys.ends)
+            .arg(&ids)
             .cmd("XACK")
             .arg(&keys.ends)
             .arg(TELLING)
-            .arg(&ids)
-            .cmd("XDEL")
-            .arg(&keys.ends)
             .arg(&ids)
             .query_async(&mut self.lane())
             .await?;

@@ -125,12 +125,15 @@ impl Redis {
             other => return Err(Error::Unexpected { what: "sale_create", reply: other.into() }),
         };
         // The list of sales lives in another slot; a crash in between is mended by the repeated creation.
-        let _: u64 = redis::cmd("SADD")
-            .arg(keys::sales(self.prefix()))
-            .arg(new.sale.as_str())
-            .query_async(&mut self.lane())
-            .await?;
+        self.list_sale(&new.sale).await?;
         Ok(created)
+    }
+
+    /// Puts a sale on the list of all sales, by which sweeps find it.
+    pub async fn list_sale(&self, name: &SaleName) -> Result<(), Error> {
+        let list = keys::sales(self.prefix());
+        let _: u64 = redis::cmd("SADD").arg(list).arg(name.as_str()).query_async(&mut self.lane()).await?;
+        Ok(())
     }
 
     /// The names of all sales, sorted.

@@ -6,10 +6,11 @@
 //! F12) and after what this run can promise was read anew. In a Cluster that holds for each of its servers.
 
 use super::Error;
+use super::connection::Connection;
 use super::promise::Promise;
 use super::scripts;
 use arc_swap::ArcSwap;
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{ConnectionLike, ConnectionManagerConfig};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,7 +65,7 @@ pub(super) struct Server {
 pub(super) struct Link {
     client: redis::Client,
     timeout: Duration,
-    now: ArcSwap<ConnectionManager>,
+    now: ArcSwap<Connection>,
 }
 
 impl Link {
@@ -73,20 +74,20 @@ impl Link {
         Ok(Self { client, timeout, now })
     }
 
-    fn connect(client: &redis::Client, timeout: Duration) -> redis::RedisResult<ConnectionManager> {
-        ConnectionManager::new_lazy_with_config(client.clone(), manager_config(timeout))
+    fn connect(client: &redis::Client, timeout: Duration) -> redis::RedisResult<Connection> {
+        Connection::lazy(client.clone(), manager_config(timeout), timeout)
     }
 
-    pub fn get(&self) -> Arc<ConnectionManager> {
+    pub fn get(&self) -> Arc<Connection> {
         self.now.load_full()
     }
 
-    pub fn connection(&self) -> ConnectionManager {
-        ConnectionManager::clone(&self.now.load())
+    pub fn connection(&self) -> Connection {
+        Connection::clone(&self.now.load())
     }
 
     /// From now on another one, unless that has happened since `silent` was got. Whoever waits on the old one goes on waiting.
-    pub fn replace(&self, silent: &Arc<ConnectionManager>) {
+    pub fn replace(&self, silent: &Arc<Connection>) {
         if Arc::ptr_eq(&self.now.load(), silent)
             && let Ok(new) = Self::connect(&self.client, self.timeout)
         {
@@ -154,7 +155,7 @@ impl Server {
     }
 
     /// A connection of its own, for whoever blocks it with WAIT or WAITAOF for up to `redis.timeout_ms`.
-    pub fn own(&self) -> redis::RedisResult<ConnectionManager> {
+    pub fn own(&self) -> redis::RedisResult<Connection> {
         // Redis must be the one to give up, or "not durable" is taken for "no answer".
         Link::connect(&self.client, self.manner.timeout + WAIT_MARGIN)
     }
@@ -248,7 +249,7 @@ impl Server {
 
 /// Rewrites the append-only file. By whom and when it was asked for does not matter: one that another node has under way
 /// is waited for.
-async fn rewrite_aof(connection: &mut ConnectionManager) -> Result<(), Error> {
+async fn rewrite_aof(connection: &mut Connection) -> Result<(), Error> {
     let started: Result<String, _> = redis::cmd("BGREWRITEAOF").query_async(connection).await;
     if let Err(error) = started
         && !error.to_string().contains("already in progress")

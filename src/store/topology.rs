@@ -1,12 +1,12 @@
 //! Which servers there are, and which of them has a key: one, the primary that Sentinel names, or those of a Cluster.
 
 use super::Error;
+use super::connection::Connection;
 use super::place::{HostPort, Place, Where};
 use super::promise::Promise;
 use super::server::{Manner, Server, manager_config};
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use redis::aio::ConnectionManager;
 use redis::{RedisResult, Value};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -34,7 +34,7 @@ pub(super) struct Topology {
     /// One change at a time: a change is made from what was there.
     changing: Mutex<()>,
     /// Connections to Sentinels, or to seeds of a Cluster, once they were needed.
-    asked: Mutex<HashMap<HostPort, ConnectionManager>>,
+    asked: Mutex<HashMap<HostPort, Connection>>,
     /// Something is not as the map has it.
     pub stale: Notify,
 }
@@ -212,7 +212,7 @@ impl Topology {
     }
 
     /// `CLUSTER SLOTS`: ranges of slots, each with its primary first.
-    async fn read_slots(&self, mut connection: ConnectionManager, asked: &str) -> Result<(), Error> {
+    async fn read_slots(&self, mut connection: Connection, asked: &str) -> Result<(), Error> {
         let reply: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
         let ranges = read_ranges(reply)
             .ok_or_else(|| Error::Unexpected { what: "CLUSTER SLOTS", reply: "something else".into() })?;
@@ -244,12 +244,12 @@ impl Topology {
         Ok(())
     }
 
-    fn asking(&self, server: &HostPort, client: redis::Client) -> Result<ConnectionManager, Error> {
+    fn asking(&self, server: &HostPort, client: redis::Client) -> Result<Connection, Error> {
         let mut asked = self.asked.lock().expect("nobody panics while holding this lock");
         if let Some(connection) = asked.get(server) {
             return Ok(connection.clone());
         }
-        let connection = ConnectionManager::new_lazy_with_config(client, manager_config(self.manner.timeout))?;
+        let connection = Connection::lazy(client, manager_config(self.manner.timeout), self.manner.timeout)?;
         asked.insert(server.clone(), connection.clone()); // as many as the URL names
         Ok(connection)
     }

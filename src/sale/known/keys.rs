@@ -6,6 +6,7 @@
 mod gather;
 
 use crate::domain::ids::IdempotencyKey;
+use crate::outside;
 use crate::sale::Part;
 use crate::store::orders::{KeyDigest, key_digest};
 use crate::store::redis::Redis;
@@ -27,7 +28,7 @@ impl KeyLookups {
     /// Starts the task that looks up. It ends when this is dropped.
     pub fn start(part: Arc<Part>, redis: Arc<Redis>) -> Self {
         let gather = Arc::new(Gather::new(part.limits.queue_max));
-        tokio::spawn(look_up(part, redis, gather.clone()));
+        outside::spawn(look_up(part, redis, gather.clone()));
         Self { gather }
     }
 

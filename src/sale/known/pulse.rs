@@ -2,6 +2,7 @@
 //! while there are losers; a sale without them has none.
 
 use super::Known;
+use crate::outside;
 use crate::store::known::Pulse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +16,7 @@ impl Known {
     pub(super) fn pulse(self: &Arc<Self>) {
         if !self.pulsing.swap(true, Ordering::AcqRel) {
             let known = self.clone();
-            tokio::spawn(async move {
+            outside::spawn(async move {
                 known.look().await;
                 known.pulsing.store(false, Ordering::Release);
             });
