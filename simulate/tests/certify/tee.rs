@@ -40,7 +40,7 @@ struct Counts {
     refused: u64,
 }
 
-/// What a word is replaced by. No number is large enough to keep a loop in a script busy.
+/// What a word is replaced by. A blank before a number is missing: 7 takes it in a score and 8 does not. No number is large enough to keep a loop in a script busy.
 const HOSTILE: &[&[u8]] = &[
     b"",
     b"0",
@@ -51,7 +51,6 @@ const HOSTILE: &[&[u8]] = &[
     b"99",
     b"00",
     b"+1",
-    b" 1",
     b"1 ",
     b"1.5",
     b"1e2",
@@ -274,7 +273,9 @@ impl Both {
                 _ => args[at] = HOSTILE[self.rng.usize(0..HOSTILE.len())].to_vec(),
             }
             // A time or an id where a script counts by it would keep both busy for years.
-            if is_script && is_long(&args[at]) && !is_long(&before) {
+            // And an error with bytes in it that are no text is more than the driver can read.
+            let readable = std::str::from_utf8(&args[at]).is_ok();
+            if is_script && is_long(&args[at]) && !is_long(&before) || !readable {
                 args[at] = before;
             }
             // From 7.4 on that means the last entry; nobody here asks for it.
