@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// Commands that scripts call. Redis counts their time twice: by themselves, and in the EVALSHA around them. Sent by
 /// themselves they are rare (recovery, a look at a sale), so only the time in EVALSHA is taken.
-const IN_SCRIPTS: [&str; 31] = [
+const IN_SCRIPTS: [&str; 34] = [
     "del",
     "exists",
     "get",
@@ -21,6 +21,8 @@ const IN_SCRIPTS: [&str; 31] = [
     "hlen",
     "hmget",
     "hset",
+    "hsetnx",
+    "hvals",
     "incrby",
     "mget",
     "mset",
@@ -34,6 +36,7 @@ const IN_SCRIPTS: [&str; 31] = [
     "xclaim",
     "xdel",
     "xgroup",
+    "xinfo",
     "xlen",
     "xpending",
     "zadd",

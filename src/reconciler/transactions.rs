@@ -258,12 +258,12 @@ impl Work {
         for (queue, mut written) in leaving {
             written.retain(|(over, _)| !refused.iter().any(|unwritten| unwritten.gid == over.gid.as_str()));
             for some in written.chunks(FORGET_MAX) {
-                self.drain.driver.redis.forget_trans(queue, some, self.drain.remember).await?;
+                let left = self.drain.driver.redis.forget_trans(queue, some, self.drain.remember).await?;
+                counter!("rushline_transactions_drained_total").increment(left); // others may have written them too
                 crash::point("trans_drain.after_forget");
                 settled += some.len();
             }
         }
-        counter!("rushline_transactions_drained_total").increment(settled as u64);
         for unwritten in refused {
             self.set_aside(&unwritten.gid, &unwritten.reason)?;
             settled += 1;

@@ -178,8 +178,13 @@ impl Redis {
     }
 
     /// Has Redis forget what the records have, but for its word. `written` is of one queue, as it was loaded; `keep` is
-    /// how long the word stays.
-    pub async fn forget_trans(&self, queue: Queue, written: &[(Remembered, u64)], keep: Duration) -> Result<(), Error> {
+    /// how long the word stays. How many left by this call: another node may have been first.
+    pub async fn forget_trans(
+        &self,
+        queue: Queue,
+        written: &[(Remembered, u64)],
+        keep: Duration,
+    ) -> Result<u64, Error> {
         let records: Vec<String> =
             written.iter().map(|(over, _)| keys::trans(self.prefix(), over.gid.as_str())).collect();
         let index = queue.key(self.prefix());
@@ -190,7 +195,7 @@ impl Redis {
             command.arg(over.gid.as_str()).arg(format!("{version:010}")).arg(word_of(over, *version));
         }
         match self.run(&mut self.slow(), &command).await? {
-            Value::Int(_) => Ok(()),
+            Value::Int(left) => Ok(left.unsigned_abs()),
             other => Err(Error::Unexpected { what: "trans_drained", reply: format!("{other:?}") }),
         }
     }

@@ -264,8 +264,8 @@ mod tests {
             deeds.map(|deed| deed.fault.name()).collect::<std::collections::BTreeSet<String>>()
         };
         let (all, least) = (names(ALL), names(Means::default()));
-        // 10 poisons, and the 22 others.
-        assert_eq!(all.len(), 32, "{all:?}");
+        // 10 poisons, and the 23 others.
+        assert_eq!(all.len(), 33, "{all:?}");
         for name in
             ["disk full", "clock of Redis jumps", "clock of node jumps", "kill -9 of records", "SIGSTOP of records"]
         {

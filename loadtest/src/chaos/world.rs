@@ -29,6 +29,9 @@ pub const LEASE_MS: u64 = 1_000;
 /// The disk of Redis: what a round writes fits many times, and filling it up takes no time.
 const DISK_BYTES: u64 = 64 << 20;
 const READY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How the last word of a node begins that could not start for that reason.
+const NO_REDIS: &str = "cannot use Redis";
+const START_AGAIN_AFTER: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(25);
 /// Where Debian and others put it.
 const FAKETIME: [&str; 3] = [
@@ -203,17 +206,18 @@ impl World {
         Redis::at(&Place::Address(self.servers[self.primary].address)).await
     }
 
-    /// Waits until every node can sell.
+    /// Waits until every node can sell. One that found no Redis that it can use when it started (its disk was full) has
+    /// ended, and is started again, as whatever keeps servers running would do.
     pub async fn ready(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + READY_WAIT_MAX;
         for node in &mut self.nodes {
             while !matches!(node.api.call("GET", "/readyz", None).await, Ok((200, _))) {
-                ensure!(
-                    node.part.runs(),
-                    "{} has ended by itself; its log ends:\n{}",
-                    node.part.name,
-                    node.part.log_tail(20)
-                );
+                if !node.part.runs() {
+                    let tail = node.part.log_tail(20);
+                    ensure!(tail.contains(NO_REDIS), "{} has ended by itself; its log ends:\n{tail}", node.part.name);
+                    sleep(START_AGAIN_AFTER).await;
+                    node.part.start()?;
+                }
                 if Instant::now() >= deadline {
                     bail!(
                         "{} is not ready after {READY_WAIT_MAX:?}; its log ends:\n{}",

@@ -53,7 +53,7 @@ fn order(name: &str) -> Prepared {
 async fn admit(redis: &store::Redis, name: &str) -> Decision {
     let keys = Keys::new(redis.prefix(), &SaleName::parse("s").unwrap(), 0);
     let admitted = redis.admit(&mut redis.lane(), &keys, "n", &[order(name)], Wait::Nothing, PATIENCE).await;
-    admitted.unwrap().decisions[0].clone()
+    admitted.unwrap().decisions[0]
 }
 
 /// Units by field, after checking that none is lost or made.

@@ -206,12 +206,11 @@ async fn crash_in_transfer(point: &str) {
     crowd::trying_shop(&shop);
     let ports = [free_port(), free_port()];
     let targets = ports.map(|port| Http::new(format!("http://127.0.0.1:{port}")));
-    // Two SKUs are shared out to 15 more partitions when the sale begins: that is 30 passes.
-    let options = AppOptions::default().quick().on_port(ports[0]).crash_at(&format!("{point}:31"));
-    let mut app = App::start(options).await;
+    let mut app = App::start(AppOptions::default().quick().on_port(ports[0])).await;
     let mut sale = crowd::sale(shop.endpoint());
     sale["partitions"] = json!(16);
     app.create_sale(&sale).await;
+    app.restart(|options| options.crash_at(point)).await; // only now: a sale is shared out by transfers too
     let buyers = Crowd::start(&targets, 6);
     let status = app.wait_for_end(SOON).await;
     assert_eq!(status.signal(), Some(SIGABRT), "{point}: {status}");
