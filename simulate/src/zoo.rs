@@ -65,7 +65,6 @@ pub const SHY: &[&str] = &[
     "a late carrier forgets another's units",
     "a lease is taken back",
     "a sale that exists is created anew",
-    "a verdict is told before it is durable",
     "a sale is told of before it is durable",
     "orders are called on an old lease",
     "what had no answer is sent again",

@@ -7,9 +7,15 @@ use std::sync::Mutex;
 /// Seeds for each. docs/simulation.md says how many it took.
 const SEEDS: u64 = 600;
 
-/// The first seed that finds it.
+/// Seeds that show what takes long to show: tried first, so that the test is short. The others stand in if the worlds change.
+const TELLING: [u64; 8] = [381, 351, 245, 110, 67, 64, 54, 38];
+
+/// A seed that finds it.
 fn hunt(animal: &'static Animal) -> Option<(u64, String)> {
-    (1..=SEEDS).find_map(|seed| Some((seed, world::run(seed, Some(animal), false).wrong.into_iter().next()?)))
+    (1..=8)
+        .chain(TELLING)
+        .chain(9..=SEEDS)
+        .find_map(|seed| Some((seed, world::run(seed, Some(animal), false).wrong.into_iter().next()?)))
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::keys::Keys;
 use super::lost::Kept;
 use super::promise::Promise;
 use crate::domain::ids::EntryId;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
@@ -278,7 +278,8 @@ fn latest(terms: &str) -> &str {
 /// All partitions that this node sells.
 #[derive(Default)]
 pub struct Witness {
-    seen: RwLock<HashMap<String, Arc<Seen>>>,
+    /// In an order that is the same in every run: a simulated one repeats.
+    seen: RwLock<BTreeMap<String, Arc<Seen>>>,
     bytes: AtomicUsize,
     /// A partition was fenced.
     pub(super) fenced: Notify,
