@@ -262,12 +262,20 @@ async fn spoil(raw: &mut MultiplexedConnection, call: &Sent) -> (usize, usize) {
     (cases, errors)
 }
 
+/// What the call's keys hold. A hash by its fields: their order in a dump changes when it is only read, while Redis is moving
+/// it to a larger table.
 async fn state(raw: &mut MultiplexedConnection, call: &Sent) -> Vec<Option<Vec<u8>>> {
-    let mut all = redis::pipe();
+    let mut all = Vec::with_capacity(call.keys.len());
     for key in &call.keys {
-        all.cmd("DUMP").arg(key);
+        let kind: String = redis::cmd("TYPE").arg(key).query_async(raw).await.unwrap();
+        all.push(if kind == "hash" {
+            let fields: BTreeMap<Vec<u8>, Vec<u8>> = redis::cmd("HGETALL").arg(key).query_async(raw).await.unwrap();
+            Some(format!("{fields:?}").into_bytes())
+        } else {
+            redis::cmd("DUMP").arg(key).query_async(raw).await.unwrap()
+        });
     }
-    all.query_async(raw).await.unwrap()
+    all
 }
 
 /// Runs it; true if it answered with an error, and then its keys must be as they were.
