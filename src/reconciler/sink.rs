@@ -167,7 +167,7 @@ impl Sink {
         match self {
             Self::Sql(sql) => sql.tally(sale).await,
             Self::Mongo(mongo) => mongo.tally(sale).await,
-            Self::Given(_) => return Err(only_takes()),
+            Self::Given(_) => Err(only_takes()),
         }
     }
 
@@ -177,7 +177,7 @@ impl Sink {
         match self {
             Self::Sql(sql) => sql.write_transactions(globals).await,
             Self::Mongo(mongo) => mongo.write_transactions(globals).await,
-            Self::Given(_) => return Err(only_takes()),
+            Self::Given(_) => Err(only_takes()),
         }
     }
 
@@ -203,7 +203,7 @@ impl Sink {
         match self {
             Self::Sql(sql) => sql.read_transactions(gids).await,
             Self::Mongo(mongo) => mongo.read_transactions(gids).await,
-            Self::Given(_) => return Err(only_takes()),
+            Self::Given(_) => Err(only_takes()),
         }
     }
 

@@ -40,7 +40,7 @@ pub fn zadd(call: &mut Call<'_>) -> Outcome {
     for (score, member) in scored {
         match zset.members.get(member) {
             None if !only_old => added += 1,
-            Some(now) if !only_new && *now != score && !(greater && score < *now) && !(less && score > *now) => {
+            Some(now) if !(only_new || *now == score || greater && score < *now || less && score > *now) => {
                 changed += 1;
             }
             _ => continue,

@@ -331,7 +331,7 @@ fn sent(commands: &[Cmd]) -> String {
 /// Equal, but for the order of what has none, and for where in a script an error was. What Lua itself says of an error in
 /// a script is not compared, only that there is one.
 fn same(args: &[Vec<u8>], real: &Value, modelled: &Value) -> bool {
-    let (real, modelled) = match args[0].to_ascii_uppercase() == b"HGETALL" || args[0] == b"SMEMBERS" {
+    let (real, modelled) = match args[0].eq_ignore_ascii_case(b"HGETALL") || args[0] == b"SMEMBERS" {
         true => return settled(args, real) == settled(args, modelled),
         false => (real, modelled),
     };
