@@ -127,10 +127,10 @@ impl Node {
     /// Redis must have it. Answers the number up to which it must.
     pub(crate) async fn acknowledge(&self, part: &Part) -> Result<u64, store::Error> {
         // In this order: what comes in between is neither durable nor told of.
-        let seq = self.redis.seq(&part.keys).await?;
+        let change = self.redis.last_change(&part.keys).await?;
         self.confirm_durable(part).await?;
-        self.redis.acknowledge(&part.keys, seq).await?;
-        Ok(seq)
+        self.redis.acknowledge(&part.keys, &change).await?;
+        Ok(change.seq)
     }
 
     async fn resume(

@@ -183,20 +183,29 @@ impl Redis {
         }
     }
 
-    /// Number of the last change of this partition that somebody may be told of.
-    pub async fn seq(&self, keys: &Keys) -> Result<u64, Error> {
-        let seq: Option<u64> = redis::cmd("HGET").arg(&keys.stock).arg(":seq").query_async(&mut self.lane()).await?;
-        Ok(seq.unwrap_or_default())
+    /// The last change of this partition that somebody may be told of.
+    pub async fn last_change(&self, keys: &Keys) -> Result<Change, Error> {
+        let (seq, term): (Option<u64>, Option<String>) =
+            redis::cmd("HMGET").arg(&keys.stock).arg(":seq").arg(":term").query_async(&mut self.lane()).await?;
+        Ok(Change { seq: seq.unwrap_or_default(), term: term.unwrap_or_default() })
     }
 
-    /// Somebody is about to hear of the change of this number. Only for a partition that was met: its terms say which
-    /// change that is.
-    pub async fn acknowledge(&self, keys: &Keys, seq: u64) -> Result<(), Error> {
+    /// Somebody is about to hear of this change. It counts in the term that it belongs to: a run of Redis that others have met
+    /// already, and this node has not, numbers on from where it began, which says nothing of the term before.
+    pub async fn acknowledge(&self, keys: &Keys, change: &Change) -> Result<(), Error> {
         let seen = self.witness.of(keys);
         match self.term(&seen).await {
-            Ok(_) | Err(Error::Fenced(_)) => seen.told(seq),
+            Ok(term) if term == change.term => seen.told(change.seq),
+            Ok(_) | Err(Error::Fenced(_)) => {}
             Err(error) => return Err(error),
         }
         Ok(())
     }
+}
+
+/// A change by its number, and the term that it was made in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub seq: u64,
+    term: String,
 }

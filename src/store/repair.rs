@@ -242,7 +242,7 @@ impl Redis {
         if seen.fence().is_none() {
             let _: u64 =
                 redis::cmd("HINCRBY").arg(&keys.sale).arg("fence_unknown").arg(1).query_async(&mut self.lane()).await?;
-            seen.told(self.seq(keys).await? + 1);
+            seen.told(self.last_change(keys).await?.seq + 1);
             self.meet(&seen).await?;
         }
         Ok(())
