@@ -3,7 +3,7 @@
 //! The bound is what paces recovery: after an outage thousands of transactions are due at once, and a service that has
 //! just come back must not be knocked over by them.
 
-use crate::http1::{self, Address, Answer, Connection};
+use crate::http1::{self, Address, Answer, Connection, Failed};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
@@ -41,6 +41,16 @@ pub enum Error {
     Body(String),
     #[error("more than {REDIRECTS_MAX} redirects")]
     Redirects,
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Connect(why) => Self::Connect(why),
+            Failed::Broken(why) => Self::Broken(why),
+            Failed::Body(why) => Self::Body(why),
+        }
+    }
 }
 
 /// What to send, wherever it is sent.
@@ -161,37 +171,13 @@ impl Hosts {
 impl Host {
     async fn send(&self, address: &Address, path: &str, request: &Request) -> Result<Answer, Error> {
         let message = message(address, path, request);
-        loop {
-            let kept = self.take_idle();
-            let fresh = kept.is_none();
-            let mut connection = match kept {
-                Some(connection) => connection,
-                None => http1::connect(address).await.map_err(Error::Connect)?,
-            };
-            match connection.call(&message).await {
-                Ok(answer) => {
-                    self.keep(connection);
-                    return Ok(answer);
-                }
-                // A kept connection was closed before anything was sent on it.
-                Err(http1::Error::Unsent(_)) if !fresh => {}
-                Err(http1::Error::Body(error)) => return Err(Error::Body(error.to_string())),
-                Err(error) => return Err(Error::Broken(error.to_string())),
-            }
-        }
+        let (answer, connection) = http1::call(address, &message, || self.idle().connections.pop()).await?;
+        self.keep(connection);
+        Ok(answer)
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take_idle(&self) -> Option<Connection> {
-        loop {
-            let mut connection = self.idle().connections.pop()?;
-            if connection.is_open() {
-                return Some(connection);
-            }
-        }
     }
 
     fn keep(&self, mut connection: Connection) {

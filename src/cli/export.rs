@@ -60,12 +60,8 @@ pub enum Command {
 
 #[derive(Debug, clap::Args)]
 pub struct Common {
-    /// From this time on: 2026-11-22T10:00:00Z, or -10m before now.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = query::time)]
-    from: Option<jiff::Timestamp>,
-    /// Up to this time.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = query::time)]
-    to: Option<jiff::Timestamp>,
+    #[command(flatten)]
+    span: query::Span,
     /// A text that each has somewhere.
     #[arg(long, value_name = "TEXT")]
     q: Option<String>,
@@ -106,8 +102,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             ("/v1/transactions".to_owned(), "transactions", TRANSACTION, query, common)
         }
     };
-    let query = query.with("from", common.from).with("to", common.to).with("q", common.q.as_ref());
-    let query = query.with("limit", Some(PAGE));
+    let query = common.span.of(query).with("q", common.q.as_ref()).with("limit", Some(PAGE));
     // --json is what `--format ndjson` is called everywhere else.
     let format = if common.server.json { Format::Ndjson } else { common.format };
     let mut target = Target::open(common.out.as_deref())?;

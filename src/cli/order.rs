@@ -39,12 +39,8 @@ pub struct ListArgs {
     status: Option<String>,
     #[arg(long, value_name = "BUYER")]
     buyer: Option<String>,
-    /// Admitted at this time or later: 2026-11-22T10:00:00Z, or -10m before now.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = query::time)]
-    from: Option<jiff::Timestamp>,
-    /// Admitted at this time or earlier.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = query::time)]
-    to: Option<jiff::Timestamp>,
+    #[command(flatten)]
+    span: query::Span,
     /// A text in its gid, buyer, payload or the order service's words.
     #[arg(long, value_name = "TEXT")]
     q: Option<String>,
@@ -74,11 +70,9 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<()> {
-    let query = Query::default()
-        .with("status", args.status)
-        .with("buyer", args.buyer)
-        .with("from", args.from)
-        .with("to", args.to)
+    let query = args
+        .span
+        .of(Query::default().with("status", args.status).with("buyer", args.buyer))
         .with("q", args.q)
         .with("limit", Some(args.limit))
         .with("after", args.after);
@@ -103,11 +97,8 @@ fn table(body: &Value) -> String {
             terminal::safe(said, 60),
         ]
     };
-    let mut out = terminal::table(&["gid", "buyer", "status", "items", "admitted", "said"], 6, orders.iter().map(row));
-    if let Some(next) = body["next"].as_str() {
-        let _ = writeln!(out, "more: --after '{next}'");
-    }
-    out
+    let out = terminal::table(&["gid", "buyer", "status", "items", "admitted", "said"], 6, orders.iter().map(row));
+    out + &query::more(body)
 }
 
 /// A line per field, gid and status first; items as `2 × sku-1`.

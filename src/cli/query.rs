@@ -1,6 +1,7 @@
 //! Query strings and path segments of the HTTP interface, and times as they are typed.
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 use std::fmt;
 
 /// `?a=b&c=d`, escaped; what is `None` is left out.
@@ -21,6 +22,28 @@ impl fmt::Display for Query {
         }
         write!(f, "?{}", url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish())
     }
+}
+
+/// Which times are asked for.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Span {
+    /// Begun at this time or later: 2026-11-22T10:00:00Z, or -10m before now.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
+    from: Option<Timestamp>,
+    /// Begun at this time or earlier.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = time)]
+    to: Option<Timestamp>,
+}
+
+impl Span {
+    pub fn of(&self, query: Query) -> Query {
+        query.with("from", self.from).with("to", self.to)
+    }
+}
+
+/// Where a list goes on, if it does.
+pub fn more(page: &Value) -> String {
+    page["next"].as_str().map(|next| format!("more: --after '{next}'\n")).unwrap_or_default()
 }
 
 /// A name as one segment of a path.

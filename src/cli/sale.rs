@@ -1,6 +1,7 @@
 //! `rushline sale …`: create, watch and steer sales on the running server.
 
 use super::client::{self, ServerArgs};
+use super::query;
 use super::sale_changes::{self, NoteArgs};
 use super::terminal::{self, grouped, plain};
 use crate::domain::ids::{SaleName, Sku};
@@ -191,10 +192,9 @@ fn item(text: &str) -> Result<(Sku, u64), String> {
 fn time(text: &str) -> Result<jiff::Timestamp, String> {
     let rule = "must be a time such as 2026-11-22T10:00:00Z, or a span from now such as +10m";
     match text.strip_prefix('+') {
-        Some(span) => {
-            let span: jiff::SignedDuration = span.parse().map_err(|_| rule.to_owned())?;
-            let time = jiff::Timestamp::now().checked_add(span).map_err(|_| rule.to_owned())?;
-            // The server counts in milliseconds.
+        // The server counts in milliseconds.
+        Some(_) => {
+            let time = query::time(text).map_err(|_| rule.to_owned())?;
             time.round(jiff::Unit::Millisecond).map_err(|_| rule.to_owned())
         }
         None => text.parse().map_err(|_| rule.to_owned()),

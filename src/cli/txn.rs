@@ -76,12 +76,8 @@ pub struct FilterArgs {
     /// msg, saga, tcc, xa or workflow.
     #[arg(long = "type", value_name = "WORD")]
     trans_type: Option<String>,
-    /// Begun at this time or later: 2026-11-22T10:00:00Z, or -10m before now.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = query::time)]
-    from: Option<jiff::Timestamp>,
-    /// Begun at this time or earlier.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = query::time)]
-    to: Option<jiff::Timestamp>,
+    #[command(flatten)]
+    span: query::Span,
     /// A text in its gid, addresses, payloads, reason or last error.
     #[arg(long, value_name = "TEXT")]
     q: Option<String>,
@@ -92,11 +88,8 @@ pub struct FilterArgs {
 
 impl FilterArgs {
     fn query(&self) -> Query {
-        Query::default()
-            .with("status", self.status.as_ref())
-            .with("type", self.trans_type.as_ref())
-            .with("from", self.from)
-            .with("to", self.to)
+        self.span
+            .of(Query::default().with("status", self.status.as_ref()).with("type", self.trans_type.as_ref()))
             .with("q", self.q.as_ref())
             .with("attention", self.attention.then_some(true))
     }
@@ -197,11 +190,8 @@ fn list(body: &Value) -> String {
             terminal::safe(trouble, 60),
         ]
     };
-    let mut out = terminal::table(&["gid", "type", "status", "begun", "branches", "trouble"], 6, rows.iter().map(row));
-    if let Some(next) = body["next"].as_str() {
-        let _ = writeln!(out, "more: --after '{next}'");
-    }
-    out
+    let out = terminal::table(&["gid", "type", "status", "begun", "branches", "trouble"], 6, rows.iter().map(row));
+    out + &query::more(body)
 }
 
 fn detail(one: &Value) -> String {

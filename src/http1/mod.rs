@@ -14,6 +14,38 @@ pub use request::Request;
 
 use crate::dial;
 
+/// Why a call brought no answer: nobody knows if it was carried out, unless there was no connection.
+#[derive(Debug)]
+pub enum Failed {
+    Connect(String),
+    Broken(String),
+    /// The answer began, and was too long or broke off.
+    Body(String),
+}
+
+/// One call on a connection that `kept` gives, or on a new one; and the connection, for whoever keeps it. A kept one that the
+/// other side has closed is passed over: that is known before anything is sent, or as it is.
+pub async fn call(
+    address: &Address,
+    request: &[u8],
+    mut kept: impl FnMut() -> Option<Connection>,
+) -> Result<(Answer, Connection), Failed> {
+    loop {
+        let reused = std::iter::from_fn(&mut kept).find_map(|mut kept| kept.is_open().then_some(kept));
+        let fresh = reused.is_none();
+        let mut connection = match reused {
+            Some(connection) => connection,
+            None => connect(address).await.map_err(Failed::Connect)?,
+        };
+        match connection.call(request).await {
+            Ok(answer) => return Ok((answer, connection)),
+            Err(Error::Unsent(_)) if !fresh => {}
+            Err(Error::Body(error)) => return Err(Failed::Body(error.to_string())),
+            Err(error) => return Err(Failed::Broken(error.to_string())),
+        }
+    }
+}
+
 /// Connects. The error says in words what went wrong; nothing was sent.
 pub async fn connect(address: &Address) -> Result<Connection, String> {
     let stream = dial::tcp(&address.host, address.port).await?;

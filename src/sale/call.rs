@@ -3,7 +3,7 @@
 //! Each delivery worker holds one of these: no pool, no lock, and the number of workers is the bound on concurrency.
 
 use crate::domain::sale::Endpoint;
-use crate::http1::{self, ANSWER_BYTES_MAX, Address, Answer, Request};
+use crate::http1::{self, ANSWER_BYTES_MAX, Address, Failed, Request};
 use crate::outside;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -22,6 +22,16 @@ pub enum Error {
     Broken(String),
     #[error("the answer is longer than {ANSWER_BYTES_MAX} bytes, or broke off: {0}")]
     Body(String),
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Connect(why) => Self::Connect(why),
+            Failed::Broken(why) => Self::Broken(why),
+            Failed::Body(why) => Self::Body(why),
+        }
+    }
 }
 
 /// Where to call, taken apart once.
@@ -79,34 +89,11 @@ impl Connection {
     /// The connection is put back only when an answer was read to its end: one that comes after the time limit must not
     /// be taken for the next call's.
     async fn call(&mut self, request: &[u8], limit: Duration) -> Result<(StatusCode, Bytes), Error> {
-        let kept = self.kept.take();
-        let (connection, answer) = tokio::time::timeout(limit, called(&self.target.address, kept, request))
-            .await
-            .map_err(|_| Error::Timeout(limit.as_millis() as u64))??;
+        let calling = http1::call(&self.target.address, request, || self.kept.take());
+        let called = tokio::time::timeout(limit, calling).await;
+        let (answer, connection) = called.map_err(|_| Error::Timeout(limit.as_millis() as u64))??;
         self.kept = Some(connection);
         Ok((answer.status, answer.body))
-    }
-}
-
-async fn called(
-    address: &Address,
-    mut kept: Option<http1::Connection>,
-    request: &[u8],
-) -> Result<(http1::Connection, Answer), Error> {
-    loop {
-        // A kept connection may have been closed meanwhile; that is known before anything is sent, or as it is.
-        let reused = kept.take().and_then(|mut kept| kept.is_open().then_some(kept));
-        let fresh = reused.is_none();
-        let mut connection = match reused {
-            Some(connection) => connection,
-            None => http1::connect(address).await.map_err(Error::Connect)?,
-        };
-        match connection.call(request).await {
-            Ok(answer) => return Ok((connection, answer)),
-            Err(http1::Error::Unsent(_)) if !fresh => {}
-            Err(http1::Error::Body(error)) => return Err(Error::Body(error.to_string())),
-            Err(error) => return Err(Error::Broken(error.to_string())),
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::store::orders::Address;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::stream::{self, Stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use std::convert::Infallible;
@@ -62,13 +62,18 @@ pub async fn stream(app: &Arc<App>, gid: &str, headers: &HeaderMap) -> Result<Re
         let chunk = following.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(chunk)), following))
     });
+    Ok(response(events))
+}
+
+/// Server-sent events, as they come.
+pub fn response(events: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // nginx gathers answers unless told not to.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 fn is_over(status: Status) -> bool {

@@ -8,13 +8,12 @@ use super::sales;
 use super::wire::{SaleView, time};
 use crate::driver::now_ms;
 use crate::store::nodes::NodeSaid;
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -159,14 +158,7 @@ async fn look(app: &App) -> Result<Overview, Problem> {
     let mut shown = Vec::new();
     while let Some((open, view)) = views.next().await {
         let mut view = view?;
-        let sum = |item: &super::wire::ItemView| {
-            i128::from(item.loaded)
-                - i128::from(item.available)
-                - i128::from(item.reserved)
-                - i128::from(item.sold)
-                - i128::from(item.in_transit)
-        };
-        let conservation_difference = view.items.iter().map(|item| sum(item).abs()).sum();
+        let conservation_difference = view.items.iter().map(|item| item.difference().abs()).sum();
         let more_items = view.items.len().saturating_sub(ITEMS_MAX);
         view.items.truncate(ITEMS_MAX);
         let in_flight_here = open.sale.backlog.load(std::sync::atomic::Ordering::Relaxed);
@@ -239,13 +231,7 @@ pub async fn follow(State(app): State<Arc<App>>) -> Result<Response, Problem> {
         };
         Some((Ok::<_, Infallible>(Bytes::from(chunk)), (app, permit, Some(Instant::now()))))
     });
-    let mut response = Response::new(Body::from_stream(events));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx gathers answers unless told not to.
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(super::events::response(events))
 }
 
 /// Says every few seconds that this node is there, until the server ends.

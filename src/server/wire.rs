@@ -4,6 +4,7 @@
 use crate::domain::ids::{Buyer, IdempotencyKey, Invalid, SaleName, Sku};
 use crate::domain::order::{Item, Order, Status, check_items};
 use crate::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window, check_partitions};
+use crate::domain::stock::Stock;
 use crate::domain::terms::{Limit, RESERVE_MS, Reserve, Terms, check_keys};
 use crate::domain::webhook::Webhook;
 use jiff::Timestamp;
@@ -272,6 +273,14 @@ pub struct ItemView {
     /// Units between two partitions.
     #[serde(skip_serializing_if = "is_zero")]
     pub in_transit: u64,
+}
+
+impl ItemView {
+    /// Units that the counters do not explain.
+    pub fn difference(&self) -> i128 {
+        let Self { loaded, available, reserved, sold, .. } = *self;
+        Stock { loaded, available, reserved, sold }.difference() - i128::from(self.in_transit)
+    }
 }
 
 /// What of a sale is on its way.

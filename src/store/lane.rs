@@ -5,7 +5,7 @@
 //! broke is another matter: nobody knows what was executed, and the caller hears so.
 
 use super::connection::Connection;
-use super::server::Server;
+use super::server::{Link, Server};
 use super::topology::Topology;
 use futures_util::future::join_all;
 use redis::aio::ConnectionLike;
@@ -63,12 +63,20 @@ impl Lane {
         self.last.as_ref()
     }
 
+    /// Which of the server's connections it is; `Err`: one of its own.
+    fn link<'a>(&'a self, server: &'a Server) -> Result<&'a Link, &'a Mutex<HashMap<String, Owned>>> {
+        match &self.kind {
+            Kind::Shared(turn) => Ok(&server.lanes[turn % server.lanes.len()]),
+            Kind::Slow => Ok(&server.slow),
+            Kind::Aside => Ok(&server.aside),
+            Kind::Own(own) => Err(own),
+        }
+    }
+
     fn connection(&self, server: &Server) -> RedisResult<Arc<Connection>> {
-        Ok(match &self.kind {
-            Kind::Shared(turn) => server.lanes[turn % server.lanes.len()].get(),
-            Kind::Slow => server.slow.get(),
-            Kind::Aside => server.aside.get(),
-            Kind::Own(own) => {
+        Ok(match self.link(server) {
+            Ok(link) => link.get(),
+            Err(own) => {
                 let mut own = own.lock().expect("nobody panics while holding this lock");
                 let renewed = server.renewed();
                 if let Some(owned) = own.get(&server.name).filter(|owned| owned.renewed == renewed) {
@@ -91,11 +99,9 @@ impl Lane {
         if let Err(error) = reply
             && error.is_timeout()
         {
-            match &self.kind {
-                Kind::Shared(turn) => server.lanes[turn % server.lanes.len()].replace(used),
-                Kind::Slow => server.slow.replace(used),
-                Kind::Aside => server.aside.replace(used),
-                Kind::Own(own) => {
+            match self.link(server) {
+                Ok(link) => link.replace(used),
+                Err(own) => {
                     let mut own = own.lock().expect("nobody panics while holding this lock");
                     if own.get(&server.name).is_some_and(|owned| Arc::ptr_eq(&owned.connection, used)) {
                         own.remove(&server.name);

@@ -51,6 +51,12 @@ export function query(parameters) {
 
 export const segment = encodeURIComponent;
 
+/** To this address; if the page is there already, nothing would notice, and `again` is called. */
+export function go(address, again) {
+  if (location.hash === address) again();
+  else location.hash = address;
+}
+
 /** Names a change, so that it happens once however often it is sent. */
 export const requestId = () => `ui-${crypto.getRandomValues(new Uint32Array(3)).reduce((id, n) => id + n.toString(36), '')}`;
 

@@ -1,6 +1,6 @@
 // Why did u1 not get one?
 
-import { get, query, segment } from './api.js';
+import { get, go, query, segment } from './api.js';
 import { draw } from './app.js';
 import { h } from './dom.js';
 import { count, items } from './format.js';
@@ -38,8 +38,7 @@ export function buyers(parameters) {
           event.preventDefault();
           const form = Object.fromEntries(new FormData(event.currentTarget));
           const address = `#/buyers${query({ sale: form.sale, buyer: form.buyer })}`;
-          if (location.hash === address) find();
-          else location.hash = address;
+          go(address, find);
         },
       },
       field('buyer', 'Buyer', h('input', { required: true, maxlength: 128, value: given.buyer, placeholder: 'u1' })),

@@ -1,6 +1,6 @@
 // Global transactions: by status, type, time and text.
 
-import { ask, get, query, segment } from './api.js';
+import { ask, get, go, query, segment } from './api.js';
 import { draw } from './app.js';
 import { confirm, toast } from './dialog.js';
 import { h } from './dom.js';
@@ -73,8 +73,7 @@ export function transactions(parameters) {
           // The address holds the filter: it can be sent to a colleague, and Back goes back.
           const given = Object.fromEntries([...new FormData(event.currentTarget)].map(([name, value]) => [name, value.trim()]));
           const address = `#/transactions${query(given)}`;
-          if (location.hash === address) find(false);
-          else location.hash = address;
+          go(address, () => find(false));
         },
       },
       field('status', 'Status', choice(options('any status', STATUSES), filter.status)),

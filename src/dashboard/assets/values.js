@@ -1,6 +1,6 @@
 // Key-value pairs, by category: what the server keeps beside transactions.
 
-import { get, query } from './api.js';
+import { get, go, query } from './api.js';
 import { draw } from './app.js';
 import { h } from './dom.js';
 import { field, section, table, trouble } from './parts.js';
@@ -28,8 +28,7 @@ export function values(_, parameters) {
         onsubmit: (event) => {
           event.preventDefault();
           const address = `#/kv${query(Object.fromEntries(new FormData(event.currentTarget)))}`;
-          if (location.hash === address) load();
-          else location.hash = address;
+          go(address, load);
         },
       },
       field('cat', 'Category', h('input', { required: true, value: given.cat })),

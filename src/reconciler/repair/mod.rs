@@ -19,6 +19,7 @@ use super::sink::Sink;
 use crate::domain::ids::Gid;
 use crate::domain::order::{Item, Order, Record, Status};
 use crate::domain::terms::{BY_BUYER, Terms};
+use crate::driver::now_ms;
 use crate::sale::delivery::{self, Verdict};
 use crate::sale::node::Node;
 use crate::sale::open::Open;
@@ -352,10 +353,6 @@ async fn settle(part: &Arc<Part>, entry: &LostEntry) -> Result<Vec<Record>, Stri
         });
     }
     Ok(records)
-}
-
-fn now_ms() -> u64 {
-    jiff::Timestamp::now().as_millisecond() as u64
 }
 
 /// What of this sale is lost and not brought back yet.

@@ -4,9 +4,10 @@
 //! It waits until nothing is on its way. From then on `archived` must be the units of the records, and what is missing there
 //! is taken from what is available.
 
-use super::{LOOK_AGAIN, Report, now_ms};
+use super::{LOOK_AGAIN, Report};
 use crate::domain::ids::{Buyer, Gid, Sku};
 use crate::domain::order::{Item, Record, Status};
+use crate::driver::now_ms;
 use crate::reconciler::audit::service_orders;
 use crate::reconciler::sink::Sink;
 use crate::sale::node::Node;

@@ -105,8 +105,12 @@ async fn orders_of(app: &App, sale: &SaleName, buyer: &Buyer) -> Result<Vec<Orde
     Ok(found)
 }
 
+/// Is it made, or on its way?
+fn stands(order: &OrderView) -> bool {
+    matches!(order.status, Status::Submitted | Status::Reserved | Status::Succeed)
+}
+
 fn verdict(orders: &[OrderView], refusal: Option<Remembered>) -> Verdict {
-    let stands = |order: &OrderView| matches!(order.status, Status::Submitted | Status::Reserved | Status::Succeed);
     match (orders.iter().any(stands), orders.is_empty(), refusal) {
         (true, _, _) => Verdict::Got,
         (false, false, _) => Verdict::Lost,
@@ -127,7 +131,7 @@ async fn summary(
         Verdict::Got => {
             let got: Vec<String> = orders
                 .iter()
-                .filter(|order| matches!(order.status, Status::Submitted | Status::Reserved | Status::Succeed))
+                .filter(|order| stands(order))
                 .map(|order| format!("{} ({})", items(&order.items), order.status.as_str()))
                 .collect();
             format!("got {}", got.join("; "))
