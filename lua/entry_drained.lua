@@ -43,9 +43,19 @@ for first = 1, entries, 1000 do
     end
   end
 end
-for sku in pairs(archived) do
-  local units = redis.call('HGET', KEYS[1], sku .. ':archived')
-  if not (units and string.find(units, '^%d+$')) then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. sku) end
+local fields, more, archived_new = {}, {}, {}
+for sku, units in pairs(archived) do
+  local at = #fields + 1
+  fields[at], more[at] = sku .. ':archived', units
+end
+for first = 1, #fields, 1000 do
+  local last = math.min(first + 999, #fields)
+  for i, units in ipairs(redis.call('HMGET', KEYS[1], unpack(fields, first, last))) do
+    local at = first + i - 1
+    if not (units and string.find(units, '^%d+$')) then return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. fields[at]) end
+    -- Redis writes a number out exactly up to 2^53, more than there may be of anything.
+    archived_new[2 * at - 1], archived_new[2 * at] = fields[at], units + more[at]
+  end
 end
 redis.call('XLEN', KEYS[2])
 redis.call('HLEN', KEYS[4])
@@ -56,7 +66,7 @@ local first_hook = redis.call('XLEN', KEYS[6]) == 0 and redis.call('EXISTS', KEY
 local function in_parts(first, last, write)
   for i = first, last, 1000 do write(i, math.min(i + 999, last)) end
 end
-for sku, units in pairs(archived) do redis.call('HINCRBY', KEYS[1], sku .. ':archived', units) end
+in_parts(1, #archived_new, function(first, last) redis.call('HSET', KEYS[1], unpack(archived_new, first, last)) end)
 in_parts(1, #gone, function(first, last)
   redis.call('HDEL', KEYS[3], unpack(gone, first, last))
   redis.call('XDEL', KEYS[2], unpack(gone, first, last))

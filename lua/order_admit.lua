@@ -192,13 +192,12 @@ if winners > 0 then
     redis.call('HSET', KEYS[7], ARGV[fields_at + field], string.format('%.0f', counted[field]))
   end
   seq = seq + 1
-  local stock_new = { ':seq', string.format('%.0f', seq) }
+  local stock_new, size = { ':seq', seq }, 2
   for i = 1, m do
-    if available[i] then
-      stock_new[#stock_new + 1] = fields[2 * i - 1]
-      stock_new[#stock_new + 1] = string.format('%.0f', available[i])
-      stock_new[#stock_new + 1] = fields[2 * i]
-      stock_new[#stock_new + 1] = string.format('%.0f', reserved[i])
+    if available[i] then  -- Redis writes a number out exactly up to 2^53, more than there may be of anything
+      stock_new[size + 1], stock_new[size + 2] = fields[2 * i - 1], available[i]
+      stock_new[size + 3], stock_new[size + 4] = fields[2 * i], reserved[i]
+      size = size + 4
     end
   end
   redis.call('HSET', KEYS[2], unpack(stock_new))

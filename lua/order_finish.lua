@@ -23,6 +23,7 @@ Returns  {'DONE', id of the notice in the finished stream or ''} or {'STALE', id
 Errors   NOCOUNT: a counter is missing or no number (a foreign hand)
 Cost     O(entries + SKUs + buyers), about eight commands
 ]]
+local FIELDS = 2000  -- at once: Lua's stack takes 8000 values
 local counts = {}
 for number in string.gmatch(ARGV[1], '%d+') do counts[#counts + 1] = tonumber(number) end
 local entries, skus, buyers, retries, details = unpack(counts)
@@ -44,17 +45,32 @@ local skus_at = 2 + 3 * entries
 local buyers_at = skus_at + 3 * skus
 local retries_at = buyers_at + 2 * buyers
 local details_at = retries_at + retries
-local stock_new, held_new = {}, {}
+local fields, units = {}, {}
 for i = skus_at, buyers_at - 1, 3 do
-  local sku, sold, back = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  local units = redis.call('HMGET', KEYS[1], sku .. ':reserved', sku .. ':sold', sku .. ':available',
-    sku .. ':grown')
-  if not (is_count(units[1]) and is_count(units[2]) and is_count(units[3]) and is_count(units[4] or '0')) then
-    return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. sku)
+  local sku, at = ARGV[i], #fields
+  fields[at + 1], fields[at + 2], fields[at + 3], fields[at + 4] =
+    sku .. ':reserved', sku .. ':sold', sku .. ':available', sku .. ':grown'
+end
+for from = 1, #fields, FIELDS do
+  for i, count in ipairs(redis.call('HMGET', KEYS[1], unpack(fields, from, math.min(from + FIELDS - 1, #fields)))) do
+    units[from + i - 1] = count or false
   end
-  stock_new[#stock_new + 1] = { sku .. ':reserved', string.format('%.0f', units[1] - sold - back),
-    sku .. ':sold', string.format('%.0f', units[2] + sold), sku .. ':available', string.format('%.0f', units[3] + back),
-    back > 0 and sku .. ':grown' or nil, back > 0 and string.format('%.0f', (units[4] or 0) + 1) or nil }
+end
+local stock_new, held_new = {}, {}
+for i = 1, #fields, 4 do
+  local reserved, sold, available, grown = units[i], units[i + 1], units[i + 2], units[i + 3] or '0'
+  if not (is_count(reserved) and is_count(sold) and is_count(available) and is_count(grown)) then
+    return redis.error_reply('NOCOUNT ' .. KEYS[1] .. ' ' .. string.gsub(fields[i], ':reserved$', ''))
+  end
+  local sku_at, at = skus_at + 3 * (i - 1) / 4, #stock_new
+  local sold_now, back = tonumber(ARGV[sku_at + 1]), tonumber(ARGV[sku_at + 2])
+  -- Redis writes a number out exactly up to 2^53, more than there may be of anything.
+  stock_new[at + 1], stock_new[at + 2] = fields[i], reserved - sold_now - back
+  stock_new[at + 3], stock_new[at + 4] = fields[i + 1], sold + sold_now
+  if back > 0 then
+    stock_new[at + 5], stock_new[at + 6] = fields[i + 2], available + back
+    stock_new[at + 7], stock_new[at + 8] = fields[i + 3], grown + 1
+  end
 end
 for i = buyers_at, retries_at - 1, 2 do
   local held = redis.call('HGET', KEYS[2], ARGV[i])
@@ -73,7 +89,9 @@ for i = 1, entries do
   if not string.find(ARGV[3 * i + 1], '.', 1, true) then complete[#complete + 1] = ids[i] end
 end
 redis.call('HSET', KEYS[4], unpack(outcomes))
-for _, units in ipairs(stock_new) do redis.call('HSET', KEYS[1], unpack(units)) end
+for from = 1, #stock_new, FIELDS do
+  redis.call('HSET', KEYS[1], unpack(stock_new, from, math.min(from + FIELDS - 1, #stock_new)))
+end
 for i = buyers_at, retries_at - 1, 2 do
   if held_new[i] > 0 then
     redis.call('HSET', KEYS[2], ARGV[i], string.format('%.0f', held_new[i]))
@@ -81,12 +99,11 @@ for i = buyers_at, retries_at - 1, 2 do
     redis.call('HDEL', KEYS[2], ARGV[i])
   end
 end
--- A thousand at a time: Lua's stack takes 8000 values.
-for i = retries_at, details_at - 1, 1000 do
-  redis.call('ZREM', KEYS[6], unpack(ARGV, i, math.min(i + 999, details_at - 1)))
+for i = retries_at, details_at - 1, FIELDS do
+  redis.call('ZREM', KEYS[6], unpack(ARGV, i, math.min(i + FIELDS - 1, details_at - 1)))
 end
 local last = details_at + 2 * details - 1
-for i = details_at, last, 1000 do redis.call('HSET', KEYS[7], unpack(ARGV, i, math.min(i + 999, last))) end
+for i = details_at, last, FIELDS do redis.call('HSET', KEYS[7], unpack(ARGV, i, math.min(i + FIELDS - 1, last))) end
 local notice = ''
 if #complete > 0 then
   redis.call('XACK', KEYS[3], 'delivery', unpack(complete))

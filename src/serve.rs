@@ -54,13 +54,13 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     // The port first: a second server in the same directory must fail before it touches anything.
-    let listener = TcpListener::bind(config.http.listen).await.map_err(|error| {
+    let listener = server::listen(config.http.listen).map_err(|error| {
         Fault::failed(format!("cannot listen on {}", config.http.listen))
             .because(error)
             .hint("another rushline may run there; choose another address with --http-listen HOST:PORT")
     })?;
     let address = listener.local_addr()?;
-    let grpc_listener = listen_for_grpc(&config).await?;
+    let grpc_listener = listen_for_grpc(&config)?;
     let grpc_address = grpc_listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let registry = Registry::open(&config.registry, grpc_address.unwrap_or(address))?;
     let embedded = match &config.redis.url {
@@ -197,9 +197,9 @@ pub fn start_chores(
 
 /// The port that dtm's clients call over gRPC. Where none is named, one that is taken is no reason not to start: gRPC
 /// is answered on the HTTP port as well.
-async fn listen_for_grpc(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+fn listen_for_grpc(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     let (named, address) = (config.grpc.listen, config.grpc_listen());
-    match (TcpListener::bind(address).await, named) {
+    match (server::listen(address), named) {
         (Ok(listener), _) => Ok(Some(listener)),
         (Err(error), Some(_)) => Err(Fault::failed(format!("cannot listen for gRPC on {address}"))
             .because(error)

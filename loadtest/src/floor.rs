@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// 100 bytes, about what rushline answers.
 const ANSWER: &[u8] =
@@ -18,7 +18,7 @@ const _: () = assert!(ANSWER.len() == 100);
 
 /// Reads each body and answers 200 with the same 100 bytes, for ever. Prints `listening on ADDR` first.
 pub async fn run(listen: SocketAddr) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(listen).await?;
+    let listener = open(listen)?;
     println!("listening on {}", listener.local_addr()?);
     serve(listener, |request: Request<Incoming>| async {
         // A body that breaks off ends the connection; there is nobody to tell.
@@ -26,6 +26,14 @@ pub async fn run(listen: SocketAddr) -> anyhow::Result<()> {
         json_bytes(200, Bytes::from_static(ANSWER))
     })
     .await
+}
+
+/// A listener with as much room for those who come at once as the server's own.
+pub fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(4096)
 }
 
 /// Put into an answer's extensions, it cuts the connection instead: a reply that is lost.

@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::branches::Branches;
-use crate::floor::{Cut, json_bytes, serve};
+use crate::floor::{self, Cut, json_bytes, serve};
 use crate::ledger::{Called, Item as CalledItem, ServiceAnswer};
 use calls::Calls;
 
@@ -34,7 +34,7 @@ const PAGE_MAX: usize = 10_000;
 
 /// Serves for ever. Prints `listening on ADDR` first.
 pub async fn run(listen: SocketAddr, habits: Habits) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(listen).await?;
+    let listener = floor::open(listen)?;
     println!("listening on {}", listener.local_addr()?);
     serve_on(listener, habits).await
 }

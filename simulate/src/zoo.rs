@@ -117,12 +117,7 @@ pub const ANIMALS: &[Animal] = &[
         "if false then return",
     ),
     script("a stale finish is accepted", "order_finish", "if #stale > 1 then return stale end", ""),
-    script(
-        "refused units are lost",
-        "order_finish",
-        "string.format('%.0f', units[3] + back)",
-        "string.format('%.0f', units[3] + 0)",
-    ),
+    script("refused units are lost", "order_finish", "fields[i + 2], available + back", "fields[i + 2], available + 0"),
     script("a refusal forgets all that a buyer has", "order_finish", "  if held_new[i] > 0 then", "  if false then"),
     script(
         "an end leaves no notice",

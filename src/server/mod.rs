@@ -38,7 +38,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 pub use live::{Live, say_node};
 use metrics_exporter_prometheus::PrometheusHandle;
-pub use port::run;
+pub use port::{listen, run};
 use problem::Problem;
 use std::sync::Arc;
 use std::time::Duration;

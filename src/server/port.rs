@@ -5,10 +5,26 @@ use super::{Doors, Port, answer};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
+
+/// Connections that the kernel holds until they are accepted. All buyers come in the same moment, and one for whom there is no
+/// place hears nothing, and tries again after a second. The kernel's own bound (net.core.somaxconn) holds besides.
+const WAITING_MAX: u32 = 4096;
+
+/// A listener with room for the moment when a sale opens.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that is started again gets its port, though old connections of it linger.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING_MAX)
+}
 
 /// Accepts connections until `stopping` says so; then lets requests under way end, for at most `grace`.
 pub async fn run(
@@ -86,4 +102,25 @@ pub async fn run(
 async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
     // The error says that nobody is left to say it: stop as well.
     let _ = stopping.wait_for(|stop| *stop).await.map(|_| ());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpStream;
+
+    /// What the kernel grants without being asked: 128 on the systems we know.
+    const USUAL: usize = 128;
+
+    #[tokio::test]
+    async fn everybody_who_comes_in_the_same_moment_is_let_in() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        for nth in 0..2 * USUAL {
+            // Nobody accepts. One too many is told nothing, and would try again after a second.
+            let coming = tokio::time::timeout(Duration::from_millis(900), TcpStream::connect(address)).await;
+            waiting.push(coming.unwrap_or_else(|_| panic!("no place for connection {nth}")).unwrap());
+        }
+    }
 }
