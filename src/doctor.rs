@@ -1,10 +1,13 @@
 //! `rushline doctor`: configuration, connections, and what this Redis can promise. Changes nothing.
 
+use crate::access::Guard;
+use crate::access::bind::{self, Openness};
 use crate::config::Config;
 use crate::domain::sale::Durability;
 use crate::reconciler::sink::Sink;
 use crate::registry::Registry;
 use crate::serve;
+use crate::server::tls::Tls;
 use crate::store::promise::{Promise, Wait};
 use crate::store::redis::Redis;
 use serde::Serialize;
@@ -65,8 +68,42 @@ pub async fn examine(config: &Config) -> Vec<Check> {
         },
     }
     checks.push(records(config).await);
+    checks.push(access(config).await);
+    checks.extend(tls(config));
     checks.extend(registry(config).await);
     checks
+}
+
+/// Who may do what, and whether that is how one listens beyond this machine.
+async fn access(config: &Config) -> Check {
+    let bad = |fault: &str| Check::new("access", Health::Bad, fault.to_owned());
+    match bind::check(config) {
+        Err(fault) => fault.hints.iter().fold(bad(&fault.what), |check, hint| match check.hint {
+            None => check.hint(hint.clone()),
+            Some(_) => check,
+        }),
+        Ok(Openness::ThisMachine) => {
+            Check::new("access", Health::Good, "no tokens: everybody on this machine may do everything")
+        }
+        Ok(Openness::Everybody) => Check::new(
+            "access",
+            Health::Warning,
+            format!("no tokens, and {} is reached from other machines (security.allow_open)", config.http.listen),
+        )
+        .hint("rushline token new ops --role operator   makes one"),
+        Ok(Openness::Tokens) => match Guard::new(config).await {
+            Ok(guard) => Check::new("access", Health::Good, format!("by token, {} known", guard.tokens())),
+            Err(error) => bad(&format!("{error:#}")),
+        },
+    }
+}
+
+fn tls(config: &Config) -> Option<Check> {
+    match Tls::open(&config.tls) {
+        Ok(None) => None,
+        Ok(Some(_)) => Some(Check::new("TLS", Health::Good, "the certificate and its key go together")),
+        Err(fault) => Some(Check::new("TLS", Health::Bad, fault.what)),
+    }
 }
 
 /// The etcd in which this server is to be found, if there is one.

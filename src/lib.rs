@@ -10,6 +10,7 @@
 //! - [`registry`]: etcd, where services find this server and it finds theirs.
 //! - [`reconciler`]: drains finished orders to the records, and audits.
 //! - [`server`]: the doors, HTTP and gRPC; they only translate. [`proto`]: the messages of gRPC.
+//! - [`access`]: who may do what: tokens, roles, the table of routes.
 //! - `dashboard`: the page at `/`, which asks the HTTP interface like anybody else.
 //! - [`config`], [`cli`], [`serve`]: how it is set up and started.
 //! - [`outside`], [`zoo`]: where `simulate/` takes hold: what is around a node, and errors planted on purpose.
@@ -18,6 +19,8 @@
 //! - [`branch_call`], [`branch_error`]: what a service that is a branch reads and answers, whatever else it uses.
 //! - `barrier` (features `barrier-sql`, `barrier-mongo`, `barrier-redis`): lets each branch call take effect once.
 
+#[cfg(feature = "server")]
+pub mod access;
 #[cfg(any(feature = "barrier-redis", feature = "barrier-mongo", feature = "barrier-sql"))]
 pub mod barrier;
 #[cfg(feature = "server")]

@@ -1,5 +1,7 @@
 //! `rushline serve`: from a configuration to a running server, and down again in good order.
 
+use crate::access::bind::{self, Openness};
+use crate::access::{self, Guard};
 use crate::config::{Config, Repair, RewriteAfterLoad};
 use crate::demo;
 use crate::domain::trans;
@@ -12,6 +14,7 @@ use crate::reconciler::{Reconciler, Records};
 use crate::registry::Registry;
 use crate::sale::Limits;
 use crate::sale::node::Node;
+use crate::server::tls::Tls as PortTls;
 use crate::server::{self, App, Doors, Port};
 use crate::store::embedded::{self, Embedded};
 use crate::store::meet;
@@ -53,6 +56,9 @@ async fn serve(
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
+    let openness = bind::check(&config)?;
+    let guard = Arc::new(Guard::new(&config).await?);
+    let tls = PortTls::open(&config.tls)?.map(Arc::new);
     // The port first: a second server in the same directory must fail before it touches anything.
     let listener = server::listen(config.http.listen).map_err(|error| {
         Fault::failed(format!("cannot listen on {}", config.http.listen))
@@ -79,6 +85,7 @@ async fn serve(
         driver: driver.clone(),
         records: records.clone(),
         settings: door(&config),
+        guard: guard.clone(),
         metrics: metrics.clone(),
         event_streams: Arc::new(Semaphore::new(config.http.event_streams_max)),
         live: server::Live::default(),
@@ -121,18 +128,21 @@ async fn serve(
     });
 
     let saying = tokio::spawn(server::say_node(app.clone(), address.to_string(), SAY_EVERY));
+    start_following(&guard, tls.as_ref(), &stopping);
     let doors = Doors::new(app);
     tokio::spawn(doors.clone().follow_health(stopping.clone()));
     let grace = config.shutdown.grace;
-    let serving_grpc = grpc_listener
-        .map(|listener| tokio::spawn(server::run(listener, Port::Grpc, doors.clone(), stopping.clone(), grace)));
-    let serving = tokio::spawn(server::run(listener, Port::Http, doors, stopping, grace));
+    let serving_grpc = grpc_listener.map(|listener| {
+        tokio::spawn(server::run(listener, Port::Grpc, doors.clone(), tls.clone(), stopping.clone(), grace))
+    });
+    let serving = tokio::spawn(server::run(listener, Port::Http, doors, tls, stopping, grace));
     let entry = registry.register();
-    banner(&config, address, grpc_address, embedded.as_ref(), &redis, &kind, started.elapsed());
+    let access = describe_access(&config, &guard, openness);
+    banner(&config, (address, grpc_address), &access, embedded.as_ref(), &redis, &kind, started.elapsed());
     if !dev {
         println!("Next: rushline sale create NAME --item SKU=UNITS --order-endpoint http://…");
     }
-    let shop = if dev { Some(demo::dev::open_shop(&config, address).await?) } else { None };
+    let shop = if dev { Some(demo::dev::open_shop(&config, address, &guard).await?) } else { None };
 
     signalled().await?;
     tracing::info!(
@@ -173,6 +183,42 @@ async fn serve(
         embedded.stop(Duration::from_secs(10)).await;
     }
     Ok(())
+}
+
+/// Reads tokens, keys and certificates again when they change.
+fn start_following(guard: &Arc<Guard>, tls: Option<&Arc<PortTls>>, stopping: &watch::Receiver<bool>) {
+    if let Some(tls) = tls.cloned() {
+        tokio::spawn(access::follow(tls.files(), stopping.clone(), move || tls.reload()));
+    }
+    if let Some(file) = guard.file().map(std::path::Path::to_owned) {
+        let guard = guard.clone();
+        let reload = move || match guard.reload() {
+            Ok(()) => tracing::info!(tokens = guard.tokens(), "the tokens were read again"),
+            Err(error) => tracing::error!("{error}; the tokens read before stay in use"),
+        };
+        tokio::spawn(access::follow(vec![file], stopping.clone(), reload));
+    }
+    if let Some(jwt) = guard.jwt() {
+        let keys = if access::keys::is_url(jwt.place()) { Vec::new() } else { vec![jwt.place().into()] };
+        let reload = {
+            let guard = guard.clone();
+            move || {
+                let guard = guard.clone();
+                tokio::spawn(async move {
+                    if let Some(jwt) = guard.jwt() {
+                        jwt.reload().await;
+                    }
+                });
+            }
+        };
+        tokio::spawn(access::follow(keys, stopping.clone(), reload));
+        let (guard, stopping) = (guard.clone(), stopping.clone());
+        tokio::spawn(async move {
+            if let Some(jwt) = guard.jwt() {
+                jwt.fetch_again(stopping).await;
+            }
+        });
+    }
 }
 
 /// All that a node does for its sales without being asked. A simulated node does the same.
@@ -298,6 +344,8 @@ fn door(config: &Config) -> server::Settings {
         header_timeout: config.http.header_timeout,
         wait_max: config.http.wait_max,
         heartbeat: config.http.heartbeat,
+        tls: config.tls.cert.is_some(),
+        dtm_get_changes: config.security.dtm_get_changes || bind::is_loopback(config.http.listen),
     }
 }
 
@@ -313,10 +361,33 @@ async fn describe_records(config: &Config, records: &Records) -> String {
     }
 }
 
+/// Who may do what, in a line.
+fn describe_access(config: &Config, guard: &Guard, openness: Openness) -> String {
+    let mut words = match openness {
+        Openness::Tokens => format!("by token ({} known)", guard.tokens()),
+        Openness::ThisMachine => String::from("open to this machine, and listening to no other"),
+        Openness::Everybody => {
+            tracing::warn!(
+                "whoever reaches this server may do everything (security.allow_open); `rushline token new` makes tokens"
+            );
+            String::from("open to everybody who reaches it (security.allow_open)")
+        }
+    };
+    if guard.jwt().is_some() {
+        words.push_str(", or by JWT");
+    }
+    match (&config.tls.cert, config.tls.require_client) {
+        (Some(_), true) => words.push_str("; TLS, with a certificate of the client"),
+        (Some(_), false) => words.push_str("; TLS"),
+        (None, _) => {}
+    }
+    words
+}
+
 fn banner(
     config: &Config,
-    address: std::net::SocketAddr,
-    grpc_address: Option<std::net::SocketAddr>,
+    (address, grpc_address): (std::net::SocketAddr, Option<std::net::SocketAddr>),
+    access: &str,
     embedded: Option<&Embedded>,
     redis: &Redis,
     records: &str,
@@ -330,9 +401,11 @@ fn banner(
     };
     println!("rushline {}", env!("CARGO_PKG_VERSION"));
     println!();
-    println!("  HTTP         http://{address}");
+    let scheme = if config.tls.cert.is_some() { "https" } else { "http" };
+    println!("  HTTP         {scheme}://{address}");
     println!("  gRPC         {}", grpc_address.unwrap_or(address));
-    println!("  Metrics      http://{address}/metrics");
+    println!("  Metrics      {scheme}://{address}/metrics");
+    println!("  Access       {access}");
     println!("  Redis        {} {place}", promise.version);
     println!("  Durability   {}", promise.describe());
     println!("  Records      {records}");

@@ -6,8 +6,9 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Installs the log for this process. `RUST_LOG`-style refinement is left out on purpose: one setting, one meaning.
+/// What operators do is logged at every level.
 pub fn install_log(level: LogLevel, format: LogFormat) {
-    let filter = EnvFilter::new(format!("warn,rushline={}", level.as_str()));
+    let filter = EnvFilter::new(format!("warn,rushline={},rushline::operator=info", level.as_str()));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let pretty = match format {
         LogFormat::Pretty => true,

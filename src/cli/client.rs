@@ -1,14 +1,16 @@
 //! The running server, seen from a client: its HTTP interface with bounds on time and size.
 
+use super::connect::{self, Connector};
 use super::terminal;
 use crate::fault::{Class, Fault};
 use anyhow::Context;
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a local server may take to accept a connection.
@@ -31,6 +33,12 @@ pub struct ServerArgs {
         help_heading = "Server"
     )]
     server: String,
+    /// What the server knows you by; `rushline token new` makes one. A variable is not seen in the list of processes.
+    #[arg(long, value_name = "TOKEN", env = "RUSHLINE_TOKEN", hide_env_values = true, help_heading = "Server")]
+    token: Option<String>,
+    /// Who signed the certificate of an https:// server, a PEM file, where that is nobody whom browsers trust.
+    #[arg(long, value_name = "PATH", env = "RUSHLINE_CA", help_heading = "Server")]
+    ca: Option<PathBuf>,
     /// Print JSON: every field of the answer.
     #[arg(long, help_heading = "Server")]
     pub json: bool,
@@ -38,7 +46,8 @@ pub struct ServerArgs {
 
 impl ServerArgs {
     pub fn connect(&self) -> anyhow::Result<Server> {
-        Server::new(&self.server)
+        let token = self.token.as_deref().map(str::trim).filter(|token| !token.is_empty());
+        Server::new(&self.server, token, self.ca.as_deref())
     }
 }
 
@@ -55,7 +64,9 @@ pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resul
 pub struct Server {
     /// Without a slash at its end.
     base: String,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
+    /// `Bearer TOKEN`
+    authorization: Option<HeaderValue>,
 }
 
 /// An answer that is no error.
@@ -65,21 +76,27 @@ pub struct Answer {
 }
 
 impl Server {
-    pub fn new(url: &str) -> anyhow::Result<Self> {
+    /// At this address, with a token, and with a root of the caller's own.
+    pub fn new(url: &str, token: Option<&str>, ca: Option<&Path>) -> anyhow::Result<Self> {
         let bad = |what: &str| {
             Fault::new(Class::Usage, format!("--server {what}")).hint("for example --server http://127.0.0.1:36789")
         };
         let parsed = url::Url::parse(url).map_err(|error| bad("is no URL").because(error))?;
-        if parsed.scheme() != "http" {
-            return Err(bad("must start with http://; for TLS go through a local proxy").into());
+        if !["http", "https"].contains(&parsed.scheme()) {
+            return Err(bad("must start with http:// or https://").into());
         }
         if !parsed.username().is_empty() || parsed.password().is_some() || parsed.query().is_some() {
             return Err(bad("must be an address only, without user, password or query").into());
         }
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_MAX));
+        let connector = Connector::new(connect::trusting(ca)?, CONNECT_MAX);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { base: parsed.as_str().trim_end_matches('/').to_owned(), client })
+        let authorization = token.map(|token| HeaderValue::from_str(&format!("Bearer {token}"))).transpose();
+        let mut authorization =
+            authorization.map_err(|_| Fault::new(Class::Usage, "--token has characters that no token has"))?;
+        if let Some(authorization) = &mut authorization {
+            authorization.set_sensitive(true);
+        }
+        Ok(Self { base: parsed.as_str().trim_end_matches('/').to_owned(), client, authorization })
     }
 
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -114,6 +131,9 @@ impl Server {
         for (name, value) in headers {
             // By its bytes: a person's name need not be ASCII.
             request = request.header(*name, value.as_bytes());
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization.clone());
         }
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
@@ -183,6 +203,7 @@ fn hint_for(code: &str, status: StatusCode) -> Option<&'static str> {
         "unknown_sale" => Some("rushline sale list   shows the sales there are"),
         "unknown_sku" => Some("rushline sale show SALE   lists its SKUs"),
         "sale_exists" => Some("rushline sale show SALE   shows it as it is; a new sale needs a new name"),
+        "token_missing" => Some("export RUSHLINE_TOKEN=…   is what the server knows you by"),
         "unknown_order" => Some("a gid is the whole of <sale>.<partition>.<milliseconds>-<sequence>.<index>"),
         _ if status == StatusCode::SERVICE_UNAVAILABLE => Some("rushline doctor   checks the server's own connections"),
         _ if status == StatusCode::NOT_FOUND && code.is_empty() => Some("is it a rushline server? see --server"),
@@ -218,7 +239,8 @@ mod tests {
     fn a_server_out_of_reach_is_exit_code_4_and_says_what_to_do() {
         // Port 1 of this machine: nobody listens there.
         let error =
-            block_on(async { Server::new("http://127.0.0.1:1")?.get("/v1/sales").await.map(|_| ()) }).unwrap_err();
+            block_on(async { Server::new("http://127.0.0.1:1", None, None)?.get("/v1/sales").await.map(|_| ()) })
+                .unwrap_err();
         assert_eq!(terminal::exit_code(&error), 4);
         let shown = terminal::rendered(&error, false);
         assert!(shown.starts_with("error: cannot reach the server at http://127.0.0.1:1\n  because: "), "{shown}");
@@ -227,8 +249,8 @@ mod tests {
 
     #[test]
     fn a_server_that_is_no_plain_address_is_a_usage_error() {
-        for url in ["127.0.0.1:36789", "https://host", "http://u:hunter2@host", "http://host/?a=b"] {
-            let error = Server::new(url).err().unwrap();
+        for url in ["127.0.0.1:36789", "ftp://host", "http://u:hunter2@host", "http://host/?a=b"] {
+            let error = Server::new(url, None, None).err().unwrap();
             assert_eq!(terminal::exit_code(&error), 2, "{url}");
             assert!(!terminal::rendered(&error, false).contains("hunter2"));
         }

@@ -77,10 +77,12 @@ fn value_name(setting: &Setting) -> &'static str {
     match setting.key() {
         "url" | "target" => "URL",
         "listen" => "ADDRESS",
-        "data_dir" | "ca_file" | "cert_file" | "key_file" => "PATH",
+        "data_dir" | "ca_file" | "cert_file" | "key_file" | "tokens_file" | "cert" | "key" | "client_ca" => "PATH",
         key if key.ends_with("_ms") || key.ends_with("_s") || key.ends_with("_ms_max") => "TIME",
-        "program" | "prefix" | "name" | "endpoint" => "TEXT",
-        "rewrite_after_load" | "level" | "format" | "driver" => "WORD",
+        "program" | "prefix" | "name" | "endpoint" | "tokens" | "keys" | "issuer" | "audience" => "TEXT",
+        "rewrite_after_load" | "level" | "format" | "driver" | "allow_open" | "dtm_get_changes" | "require_client" => {
+            "WORD"
+        }
         _ => "N",
     }
 }

@@ -7,6 +7,7 @@
 mod audit;
 pub(crate) mod client;
 mod config;
+mod connect;
 mod doctor;
 mod export;
 mod flags;
@@ -23,6 +24,7 @@ mod serve;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod token;
 mod top;
 mod txn;
 mod why;
@@ -62,6 +64,9 @@ enum Command {
     /// Show, check or write the configuration.
     #[command(subcommand)]
     Config(config::Command),
+    /// Make tokens that say who may do what.
+    #[command(subcommand)]
+    Token(token::Command),
     /// Create, watch and steer sales.
     #[command(subcommand)]
     Sale(sale::Command),
@@ -109,7 +114,8 @@ Commands:
   txn        list, show, retry, stop            why      why a gid or buyer@sale came out so
   top        watch it all, live                 export   orders and transactions as CSV or NDJSON
   config     show, check or write settings      help     rushline --help, rushline COMMAND --help
-  repair     bring back what Redis lost         completions, man   for shells and manuals
+  repair     bring back what Redis lost         token    make tokens: who may do what
+  completions, man   for shells and manuals
 ";
 
 /// Reads the command line, does it, and says how it went.
@@ -150,6 +156,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Top(args)) => client::block_on(top::run(args)),
         Some(Command::Export(command)) => client::block_on(export::run(command)),
         Some(Command::Completions(args)) => manual::completions(&args, Cli::command()),
+        Some(Command::Token(command)) => token::run(command),
         Some(Command::Man(args)) => manual::man(&args, Cli::command()),
         Some(Command::Repair(args)) => client::block_on(repair::run(args)),
         Some(Command::OrderService(args)) => order_service::run(args),

@@ -10,6 +10,7 @@ use super::saga::Saga;
 use super::tcc::TccBuilder;
 use super::workflow::Workflows;
 use super::xa::XaBuilder;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Client {
     shared: Arc<Shared>,
     timeout: Duration,
     wait_max: Duration,
+    /// `Bearer TOKEN`
+    authorization: Option<HeaderValue>,
 }
 
 struct Shared {
@@ -59,7 +62,17 @@ impl Client {
 
     fn at(door: Door) -> Self {
         let shared = Arc::new(Shared { door, http: Http::new(), grpc: Grpc::default() });
-        Self { shared, timeout: TIMEOUT, wait_max: WAIT_MAX }
+        Self { shared, timeout: TIMEOUT, wait_max: WAIT_MAX, authorization: None }
+    }
+
+    /// What the coordinator knows this client by, where it asks for tokens: of the role `client` for global transactions, of
+    /// `buyer` for orders. Branches never hear it.
+    pub fn with_token(mut self, token: impl AsRef<str>) -> Result<Self, Error> {
+        let bearer = HeaderValue::from_str(&format!("Bearer {}", token.as_ref()));
+        let mut bearer = bearer.map_err(|_| Error::invalid("the token has characters that no token has"))?;
+        bearer.set_sensitive(true);
+        self.authorization = Some(bearer);
+        Ok(self)
     }
 
     /// How long one call may take, 10 s by default; then it is [`Error::Unreachable`].
@@ -123,6 +136,14 @@ impl Client {
 
     pub(crate) fn grpc_pool(&self) -> &Grpc {
         &self.shared.grpc
+    }
+
+    /// These headers, and who asks.
+    pub(crate) fn authorized(&self, mut headers: HeaderMap) -> HeaderMap {
+        if let Some(bearer) = &self.authorization {
+            headers.insert(AUTHORIZATION, bearer.clone());
+        }
+        headers
     }
 
     pub(crate) fn timeout(&self) -> Duration {

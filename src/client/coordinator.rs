@@ -171,7 +171,7 @@ impl Client {
     }
 
     pub(crate) async fn ask(&self, method: Method, url: &Url, body: Bytes, timeout: Duration) -> Result<Answer, Error> {
-        self.http_pool().send(method, url, HeaderMap::new(), body, timeout).await
+        self.http_pool().send(method, url, self.authorized(HeaderMap::new()), body, timeout).await
     }
 
     pub(crate) fn http_base(&self) -> Result<&Url, Error> {

@@ -7,9 +7,11 @@ use super::wire::{Branch, Progress, ProgressTransaction, Progresses, Trans};
 use crate::proto::dtmgimp as proto;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use http::HeaderMap;
 use proto::dtm_client::DtmClient;
 use std::future::Future;
 use std::time::Duration;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
@@ -18,9 +20,16 @@ impl Client {
         self.grpc_pool().channel(server).map(DtmClient::new)
     }
 
+    fn request<M>(&self, message: M, timeout: Duration) -> Request<M> {
+        let mut request = Request::new(message);
+        *request.metadata_mut() = MetadataMap::from_headers(self.authorized(HeaderMap::new()));
+        request.set_timeout(timeout);
+        request
+    }
+
     pub(crate) async fn grpc_new_gid(&self, server: &str) -> Result<String, Error> {
         let mut dtm = self.dtm(server)?;
-        let reply = heard(server, self.timeout(), dtm.new_gid(request((), self.timeout()))).await?;
+        let reply = heard(server, self.timeout(), dtm.new_gid(self.request((), self.timeout()))).await?;
         Ok(reply.gid)
     }
 
@@ -32,7 +41,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<(), Error> {
         let mut dtm = self.dtm(server)?;
-        let request = request(to_proto(trans)?, timeout);
+        let request = self.request(to_proto(trans)?, timeout);
         match verb {
             Verb::Prepare => heard(server, timeout, dtm.prepare(request)).await,
             Verb::Submit => heard(server, timeout, dtm.submit(request)).await,
@@ -50,12 +59,12 @@ impl Client {
             data: branch.fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
             busi_payload: branch.data.clone(),
         };
-        heard(server, self.timeout(), dtm.register_branch(request(message, self.timeout()))).await
+        heard(server, self.timeout(), dtm.register_branch(self.request(message, self.timeout()))).await
     }
 
     pub(crate) async fn grpc_prepare_workflow(&self, server: &str, trans: &Trans) -> Result<Progresses, Error> {
         let mut dtm = self.dtm(server)?;
-        let request = request(to_proto(trans)?, self.timeout());
+        let request = self.request(to_proto(trans)?, self.timeout());
         let reply = heard(server, self.timeout(), dtm.prepare_workflow(request)).await?;
         let transaction = reply.transaction.unwrap_or_default();
         let result = BASE64.decode(&transaction.result).map_err(|error| Error::Unexpected {
@@ -82,19 +91,13 @@ impl Client {
     ) -> Result<(), Error> {
         let mut dtm = self.dtm(server)?;
         let message = proto::DtmTopicRequest { topic: topic.into(), url: url.into(), remark: remark.into() };
-        let request = request(message, self.timeout());
+        let request = self.request(message, self.timeout());
         match verb {
             "Subscribe" => heard(server, self.timeout(), dtm.subscribe(request)).await,
             "Unsubscribe" => heard(server, self.timeout(), dtm.unsubscribe(request)).await,
             _ => heard(server, self.timeout(), dtm.delete_topic(request)).await,
         }
     }
-}
-
-fn request<M>(message: M, timeout: Duration) -> Request<M> {
-    let mut request = Request::new(message);
-    request.set_timeout(timeout);
-    request
 }
 
 async fn heard<M>(

@@ -274,7 +274,7 @@ impl NewOrder {
         let body = wire::json(&Body { buyer: &self.buyer, items: &self.items, payload: payload.as_deref() })?;
         let key = self.key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let header = HeaderValue::try_from(&key).map_err(|_| Error::invalid("an idempotency key is visible ASCII"))?;
-        let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, header)]);
+        let headers = self.sale.client.authorized(HeaderMap::from_iter([(IDEMPOTENCY_KEY, header)]));
         let (sale, wait) = (&self.sale, self.wait);
         let url = sale.url(&["sales", &sale.name, "orders"], wait)?;
         let timeout = sale.client.timeout() + wait;

@@ -5,6 +5,7 @@ use super::registry::{DTM_KEYS, DTM_SECTION};
 use super::settings::{SECTIONS, SETTINGS};
 use super::suggest::closest;
 use super::table::Setting;
+use super::tokens;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use std::fmt;
@@ -140,7 +141,11 @@ impl Reader<'_> {
             // `key:` with nothing behind it is the default, as if the line were not there.
             Node::Null => {}
             Node::Scalar(text) => self.entries.push(Entry { setting, line, text }),
-            Node::Map(_) | Node::List => {
+            Node::List(items) if name == tokens::NAME => match tokens::text_of(items) {
+                Ok(text) => self.entries.push(Entry { setting, line, text }),
+                Err(what) => self.problem(line, Some(setting.name), what, None),
+            },
+            Node::Map(_) | Node::List(_) => {
                 let hint = Some(format!("allowed: {}", (setting.allowed)()));
                 self.problem(line, Some(setting.name), "must be one value, not a list or a map".into(), hint);
             }
@@ -170,13 +175,13 @@ fn keys_of(section: &str) -> String {
     keys.join(", ")
 }
 
-type Pair = (Spanned<String>, Spanned<Node>);
+pub(super) type Pair = (Spanned<String>, Spanned<Node>);
 
 /// Any YAML, as far as settings need it: scalars stay text, the kind of the setting reads them.
-enum Node {
+pub(super) enum Node {
     Null,
     Scalar(String),
-    List,
+    List(Vec<Node>),
     Map(Vec<Pair>),
 }
 
@@ -216,8 +221,11 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
-        while list.next_element::<Node>()?.is_some() {}
-        Ok(Node::List)
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {

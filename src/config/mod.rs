@@ -20,6 +20,7 @@ mod suggest;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub use kind::{LogFormat, LogLevel, Repair, RewriteAfterLoad};
 pub use problem::{Error, Problem};

@@ -57,7 +57,8 @@ pub struct Sources {
 /// The file that is read without `--config` and `RUSHLINE_CONFIG`, if it exists.
 const FILE_DEFAULT: &str = "rushline.yaml";
 /// Variables that are no settings. `RUSHLINE_TEST_…` belongs to the tests.
-const OTHER_VARIABLES: [&str; 2] = ["RUSHLINE_CONFIG", "RUSHLINE_SERVER"];
+const OTHER_VARIABLES: [&str; 5] =
+    ["RUSHLINE_CONFIG", "RUSHLINE_SERVER", "RUSHLINE_TOKEN", "RUSHLINE_CA", "RUSHLINE_OPERATOR"];
 const TEST_VARIABLES: &str = "RUSHLINE_TEST_";
 
 impl Sources {
@@ -178,6 +179,7 @@ impl Work {
     /// Rules that tie two settings together.
     fn check_together(&mut self) {
         self.check_registry();
+        self.check_security();
         let (admission, delivery) = (&self.resolved.config.admission, &self.resolved.config.delivery);
         let mut broken = Vec::new();
         if delivery.retry_base > delivery.retry_max {
@@ -209,6 +211,30 @@ impl Work {
             [false, true, true] => (certificate, ca),
             _ => return,
         };
+        self.lacks(name, missing);
+    }
+
+    fn check_security(&mut self) {
+        let (tls, jwt) = (&self.resolved.config.tls, &self.resolved.config.jwt);
+        let needs = [
+            (tls.cert.is_some(), "tls.cert", tls.key.is_some(), "tls.key"),
+            (tls.key.is_some(), "tls.key", tls.cert.is_some(), "tls.cert"),
+            (tls.client_ca.is_some(), "tls.client_ca", tls.cert.is_some(), "tls.cert"),
+            (tls.require_client, "tls.require_client", tls.client_ca.is_some(), "tls.client_ca"),
+            // Without them a token that was made for somebody else would do here.
+            (jwt.keys.is_some(), "jwt.keys", jwt.issuer.is_some(), "jwt.issuer"),
+            (jwt.keys.is_some(), "jwt.keys", jwt.audience.is_some(), "jwt.audience"),
+            (jwt.issuer.is_some() || jwt.audience.is_some(), "jwt.issuer", jwt.keys.is_some(), "jwt.keys"),
+        ];
+        for (given, name, there, missing) in needs {
+            if given && !there {
+                self.lacks(name, missing);
+            }
+        }
+    }
+
+    /// A setting does nothing, or worse, without another.
+    fn lacks(&mut self, name: &'static str, missing: &str) {
         let Some((setting, origin)) = self.resolved.rows().find(|(row, _)| row.name == name) else { return };
         let place = origin.place(setting);
         self.problem(place, Some(name), format!("needs {missing} beside it"), Some(format!("set {missing} as well")));

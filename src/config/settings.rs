@@ -10,9 +10,13 @@ use super::kind::{
 use super::registry::{HostPort, Optional, RegistryDriver, RegistryTarget};
 use super::secret_url::SecretUrl;
 use super::table::{Setting, settings};
+use super::tokens::Tokens;
+use crate::access::tokens::Token;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+const YES_NO: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 settings! {
     top {
@@ -45,6 +49,59 @@ settings! {
             example: "127.0.0.1:36790",
             unset: "the port after that of http.listen",
         };
+    }
+
+    /// Who may do what. Without tokens and JWTs everybody may do everything, and only this machine is listened to.
+    security: Security {
+        /// Who may do what by an `Authorization: Bearer` header: a list of NAME:ROLE+ROLE:SHA256. `rushline token new` makes
+        /// a token and its line; of the token itself only the hash is kept.
+        tokens: Vec<Token>, "security.tokens", Tokens;
+        /// A file of such lines, for a secret that is mounted. Read again when it changes, and on SIGHUP.
+        tokens_file: Option<PathBuf>, "security.tokens_file", Optional {
+            kind: Path(""), unset: "none", example: "/etc/rushline/tokens",
+        };
+        /// Whether to listen beyond this machine without tokens: then whoever reaches the port may do everything.
+        allow_open: bool, "security.allow_open", Words { default: false, words: YES_NO };
+        /// Whether a GET changes state outside loopback too, as dtm has it (subscribe, unsubscribe, resetCronTime). Without,
+        /// the same is asked for with POST there: any page and any link makes a browser send a GET.
+        dtm_get_changes: bool, "security.dtm_get_changes", Words { default: false, words: YES_NO };
+    }
+
+    /// Tokens that somebody else issues: JWTs with a claim `roles`, signed by RS256, ES256 or HS256.
+    jwt: Jwt {
+        /// The issuer's keys: a JWK set, as a path or a URL. A URL is asked anew every five minutes.
+        keys: Option<String>, "jwt.keys", Optional {
+            kind: Text { default: "", bytes_max: 4_096 },
+            unset: "no JWT is taken",
+            example: "https://login.example.com/.well-known/jwks.json",
+        };
+        /// What their claim `iss` must say.
+        issuer: Option<String>, "jwt.issuer", Optional {
+            kind: Text { default: "", bytes_max: 1_024 }, unset: "none", example: "https://login.example.com",
+        };
+        /// What their claim `aud` must name.
+        audience: Option<String>, "jwt.audience", Optional {
+            kind: Text { default: "", bytes_max: 1_024 }, unset: "none", example: "rushline",
+        };
+    }
+
+    /// TLS on both ports. The files are read again when they change, and on SIGHUP.
+    tls: ListenerTls {
+        /// This server's certificate and those between it and its root, a PEM file. With it, plain connections are not
+        /// answered any more.
+        cert: Option<PathBuf>, "tls.cert", Optional {
+            kind: Path(""), unset: "no TLS", example: "/etc/rushline/server.pem",
+        };
+        /// The key of that certificate, a PEM file.
+        key: Option<PathBuf>, "tls.key", Optional {
+            kind: Path(""), unset: "none", example: "/etc/rushline/server.key",
+        };
+        /// Who signs the certificates of clients, a PEM file: one that is shown must be theirs.
+        client_ca: Option<PathBuf>, "tls.client_ca", Optional {
+            kind: Path(""), unset: "clients are not asked for certificates", example: "/etc/rushline/clients-ca.pem",
+        };
+        /// Whether a client must show one. Probes and metrics must then too.
+        require_client: bool, "tls.require_client", Words { default: false, words: YES_NO };
     }
 
     /// The Redis that holds stock and orders in flight.

@@ -174,6 +174,49 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn tokens_are_one_text_or_a_list() {
+    let (one, other) = ("1".repeat(64), "2".repeat(64));
+    let files = [
+        format!("security:\n  tokens: shop:buyer:{one}, ops:reader+client:{other}\n"),
+        format!("security:\n  tokens:\n    - shop:buyer:{one}\n    - 'ops:reader+client:{other}'\n"),
+        format!(
+            "security:\n  tokens:\n    - {{name: shop, role: buyer, sha256: '{one}'}}\n    - name: ops\n      roles: [reader, client]\n      sha256: {other}x\n"
+        )
+        .replace(&format!("{other}x"), &format!("\"{other}\"")),
+    ];
+    for file in &files {
+        let run = resolved(&[], &[], Some(file));
+        let shown: Vec<String> = run.config.security.tokens.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["shop:buyer", "ops:reader+client"], "{file}");
+        assert!(!format!("{:?}", run.config).contains(&one), "no hash is shown");
+    }
+    for (file, said) in [
+        ("security: {tokens: 'shop:buyer:hunter2'}", "has no SHA-256"),
+        ("security: {tokens: [{name: a, password: hunter2}]}", "has no `password`"),
+        ("security: {tokens: [[a]]}", "must be a list of lines"),
+        ("security: {allow_open: maybe}", "has no such word"),
+    ] {
+        let (what, _) = only(problems(&[], &[], Some(file)));
+        assert!(what.contains(said) && !what.contains("hunter2"), "{what}");
+    }
+}
+
+#[test]
+fn what_keeps_others_out_is_given_whole() {
+    for (file, missing) in [
+        ("tls: {cert: c.pem}", "tls.key"),
+        ("tls: {key: c.key}", "tls.cert"),
+        ("tls: {cert: c.pem, key: c.key, require_client: true}", "tls.client_ca"),
+        ("jwt: {keys: k.json, issuer: i}", "jwt.audience"),
+        ("jwt: {keys: k.json, audience: a}", "jwt.issuer"),
+        ("jwt: {audience: a}", "jwt.keys"),
+    ] {
+        let (what, _) = only(problems(&[], &[], Some(file)));
+        assert!(what.contains(&format!("needs {missing} beside it")), "{what}");
+    }
+}
+
+#[test]
 fn the_block_of_dtms_file_says_where_to_register() {
     let dtm = "MicroService:\n  Driver: 'dtm-driver-gozero'\n  Target: 'etcd://localhost:2379/dtmservice'\n  EndPoint: 'localhost:36790'\n";
     let run = resolved(&[], &[], Some(dtm));

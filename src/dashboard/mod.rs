@@ -46,12 +46,14 @@ const ASSETS: &[Asset] = assets![
     "dom.js" SCRIPT,
     "format.js" SCRIPT,
     "live.js" SCRIPT,
+    "login.js" SCRIPT,
     "nodes.js" SCRIPT,
     "order.js" SCRIPT,
     "parts.js" SCRIPT,
     "reference.js" SCRIPT,
     "sale.js" SCRIPT,
     "sales.js" SCRIPT,
+    "session.js" SCRIPT,
     "topics.js" SCRIPT,
     "transaction.js" SCRIPT,
     "transactions.js" SCRIPT,
@@ -98,6 +100,7 @@ fn answer(name: &str, headers: &HeaderMap) -> Response {
     told.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"), // for browsers that do not know frame-ancestors
         ("referrer-policy", "no-referrer"),
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),

@@ -9,6 +9,7 @@ use http::Method;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::access::Guard;
 use crate::cli::client::Server;
 use crate::config::Config;
 
@@ -22,7 +23,7 @@ pub struct Shop {
 }
 
 /// Starts the order service and opens the sale `demo`: 1,000 of sku-1, two a buyer.
-pub async fn open_shop(config: &Config, server: SocketAddr) -> anyhow::Result<Shop> {
+pub async fn open_shop(config: &Config, server: SocketAddr, guard: &Guard) -> anyhow::Result<Shop> {
     let program = std::env::current_exe().context("this program's own file is not to be found")?;
     let mut service = Command::new(program)
         .arg("order-service")
@@ -52,7 +53,12 @@ pub async fn open_shop(config: &Config, server: SocketAddr) -> anyhow::Result<Sh
         "limit_per_buyer": 2,
         "order_endpoint": endpoint,
     });
-    let client = Server::new(&format!("http://{server}"))?;
+    let token = guard.is_on().then(|| guard.lend("dev")).transpose().map_err(anyhow::Error::msg)?;
+    let client = match &config.tls.cert {
+        None => Server::new(&format!("http://{server}"), token.as_deref(), None)?,
+        // The server's own certificate is the only one that must do here.
+        Some(own) => Server::new(&format!("https://{server}"), token.as_deref(), Some(own))?,
+    };
     // The service has a new port each time: an earlier demo sale follows it.
     if client.send(Method::POST, "/v1/sales", Some(&sale), Duration::ZERO).await.is_err() {
         let change = serde_json::json!({ "order_endpoint": endpoint });

@@ -1,17 +1,16 @@
 //! Changes of a sale: who asks for one and why, and the log of those that were made.
 
 use super::App;
+use super::entry::OPERATOR;
 use super::problem::Problem;
 use super::wire::{ChangeView, ChangesPage, time};
 use crate::domain::change::{CHANGES_MAX, Note};
 use crate::domain::ids::Invalid;
 use crate::sale::open::Open;
-use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-const OPERATOR: HeaderName = HeaderName::from_static("rushline-operator");
 /// Changes of one page unless `limit` says otherwise.
 const PAGE_DEFAULT: usize = 100;
 

@@ -6,11 +6,12 @@ use crate::proto::dtmgimp::dtm_server::SERVICE_NAME as DTM;
 use axum::Router;
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Version};
+use http::{HeaderValue, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tonic::Status;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -60,6 +61,15 @@ pub async fn answer(router: Router, request: Request<Incoming>) -> Response {
         }
     }
     response
+}
+
+/// 401 and 403 as gRPC has them.
+pub fn refused(status: StatusCode, text: String) -> Response {
+    match status {
+        StatusCode::UNAUTHORIZED => Status::unauthenticated(text),
+        _ => Status::permission_denied(text),
+    }
+    .into_http()
 }
 
 /// Healthy is what is ready: Redis answers and has the scripts. Ends, and with it every watch, when the server stops.

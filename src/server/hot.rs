@@ -5,7 +5,8 @@
 //! comes, the connection goes to hyper with all that was read of the request, and stays there. Nothing is refused here
 //! for its form: that, and whoever is too slow or too long, is hyper's to judge.
 
-use super::{Doors, orders, sale_of_orders_path};
+use super::tls::Stream;
+use super::{Doors, Problem, orders, sale_of_orders_path};
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use http::Response;
@@ -19,7 +20,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, Ready};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
@@ -33,7 +33,7 @@ const HEAD_BYTES_MAX: usize = 8 * 1024;
 const READ_BYTES: usize = 2 * 1024;
 
 /// Serves orders until the connection ends (`None`), or brings something else: then what was read goes with it.
-pub async fn serve(stream: TcpStream, doors: &Doors, stopping: watch::Receiver<bool>) -> Option<Rewound> {
+pub async fn serve(stream: Stream, doors: &Doors, stopping: watch::Receiver<bool>) -> Option<Rewound> {
     let told = stopping.clone();
     let stop = Box::pin(async move {
         let mut told = told;
@@ -45,6 +45,8 @@ pub async fn serve(stream: TcpStream, doors: &Doors, stopping: watch::Receiver<b
         Connection { stream, buffer, stop, slow: Box::pin(tokio::time::sleep(patience)), since, patience };
     loop {
         match look(&connection.buffer, doors.app.settings.body_bytes_max) {
+            // The dashboard's cookie is looked at there, and who else has one pays no more than a slower way.
+            Next::Order(request) if request.cookie && doors.app.guard.is_on() => return Some(connection.rewound()),
             Next::Order(request) => {
                 let response = match connection.take(&request, doors).await {
                     Ok((open, order, wait)) => match orders::turn(&open, &order).await {
@@ -56,7 +58,15 @@ pub async fn serve(stream: TcpStream, doors: &Doors, stopping: watch::Receiver<b
                 };
                 let closing = request.closing || *stopping.borrow();
                 let bytes = written(response, closing);
-                if connection.stream.write_all(&bytes).await.is_err() || closing {
+                let sent = async {
+                    connection.stream.write_all(&bytes).await?;
+                    connection.stream.flush().await // what TLS made of it; TCP keeps nothing back
+                };
+                if sent.await.is_err() {
+                    return None;
+                }
+                if closing {
+                    let _ = connection.stream.shutdown().await; // TLS says that this is the end
                     return None;
                 }
                 connection.since = Instant::now();
@@ -72,7 +82,7 @@ pub async fn serve(stream: TcpStream, doors: &Doors, stopping: watch::Receiver<b
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// What was read and not taken; without memory of its own while nothing is.
     buffer: Vec<u8>,
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -123,22 +133,28 @@ impl Connection {
     /// seen a buyer go before it sees what comes from them later.
     fn is_left(&self) -> bool {
         self.stream
+            .tcp()
             .ready(Interest::READABLE)
             .now_or_never()
             .is_some_and(|ready| ready.is_ok_and(|ready: Ready| ready.is_read_closed()))
     }
 
     /// Reads the order and lets go of its bytes.
-    async fn take(&mut self, request: &Request, doors: &Doors) -> Result<orders::Read, super::Problem> {
+    async fn take(&mut self, request: &Request, doors: &Doors) -> Result<orders::Read, Problem> {
         let bytes = |range: &Range<usize>| &self.buffer[range.clone()];
         let text = |range: &Range<usize>| std::str::from_utf8(bytes(range)).expect("a target is ASCII");
+        let sale = text(&request.sale);
+        let may = doors.app.guard.may_place(sale, request.authorization.as_ref().map(bytes));
         let head = orders::Head {
             query: request.query.as_ref().map(text),
             key: request.key.as_ref().map(bytes),
             traceparent: request.traceparent.as_ref().map(bytes),
         };
         let body = &self.buffer[request.head_bytes..request.bytes];
-        let read = orders::read(&doors.app, text(&request.sale), head, body).await;
+        let read = match may {
+            Ok(()) => orders::read(&doors.app, sale, head, body).await,
+            Err(denied) => Err(Problem::from(denied)),
+        };
         if self.buffer.len() == request.bytes {
             self.buffer = Vec::new();
         } else {
@@ -158,6 +174,9 @@ struct Request {
     query: Option<Range<usize>>,
     key: Option<Range<usize>>,
     traceparent: Option<Range<usize>>,
+    authorization: Option<Range<usize>>,
+    /// Is there a cookie, and no `authorization`?
+    cookie: bool,
     head_bytes: usize,
     /// Head and body.
     bytes: usize,
@@ -202,6 +221,7 @@ fn look(buffer: &[u8], body_bytes_max: usize) -> Next {
         return Next::Other;
     }
     let (mut length, mut key, mut traceparent, mut closing) = (None, None, None, false);
+    let (mut authorization, mut cookie) = (None, false);
     for header in head.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         // Most names are told by their length from those that matter.
@@ -218,6 +238,8 @@ fn look(buffer: &[u8], body_bytes_max: usize) -> Next {
                 _ => return Next::Other,
             },
             17 if is("transfer-encoding") => return Next::Other,
+            13 if is("authorization") => _ = authorization.get_or_insert_with(|| place(header.value)),
+            6 if is("cookie") => cookie = true,
             6 if is("expect") => return Next::Other,
             7 if is("upgrade") => return Next::Other,
             _ => {}
@@ -228,7 +250,9 @@ fn look(buffer: &[u8], body_bytes_max: usize) -> Next {
     if buffer.len() < bytes {
         return Next::More(bytes - buffer.len());
     }
-    Next::Order(Request { sale: place(sale.as_bytes()), query, key, traceparent, head_bytes, bytes, closing })
+    let cookie = cookie && authorization.is_none();
+    let sale = place(sale.as_bytes());
+    Next::Order(Request { sale, query, key, traceparent, authorization, cookie, head_bytes, bytes, closing })
 }
 
 /// Plain digits, few enough for any body that is taken.
@@ -294,11 +318,11 @@ impl Date {
 /// A connection of which something was read already: that comes first.
 pub struct Rewound {
     read: Bytes,
-    stream: TcpStream,
+    stream: Stream,
 }
 
 impl Rewound {
-    pub fn untouched(stream: TcpStream) -> Self {
+    pub fn untouched(stream: Stream) -> Self {
         Self { read: Bytes::new(), stream }
     }
 }
@@ -366,6 +390,20 @@ mod tests {
         assert_eq!(text(request.key.clone().unwrap()), "k1");
         assert_eq!(text(request.head_bytes..request.bytes), "body", "what follows is the next request's");
         assert!(!request.closing);
+    }
+
+    #[test]
+    fn a_token_is_found_where_it_is() {
+        let look_for = |headers: &str| {
+            let bytes = order(&format!("content-length: 0\r\n{headers}"), "");
+            let Next::Order(request) = look(&bytes, BODY_MAX) else { panic!("this is an order") };
+            let token = request.authorization.map(|range| String::from_utf8(bytes[range].to_vec()).unwrap());
+            (token, request.cookie)
+        };
+        assert_eq!(look_for(""), (None, false));
+        assert_eq!(look_for("Authorization: Bearer rl_x\r\n"), (Some("Bearer rl_x".into()), false));
+        assert_eq!(look_for("cookie: a=b\r\n"), (None, true));
+        assert_eq!(look_for("cookie: a=b\r\nauthorization: Bearer y\r\n"), (Some("Bearer y".into()), false));
     }
 
     #[test]

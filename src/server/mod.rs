@@ -7,12 +7,15 @@
 //! for it. `port.rs` has the connections; these, heads and bodies are bounded.
 
 mod changes;
+mod deed;
 mod dtm;
+mod entry;
 mod events;
 mod grpc;
 mod hot;
 mod json;
 mod live;
+mod login;
 mod metrics;
 mod orders;
 mod port;
@@ -22,11 +25,13 @@ mod reservations;
 mod returns;
 mod sales;
 mod search;
+pub mod tls;
 mod why;
 pub mod wire;
 
 pub use dtm::{grpc::read as read_grpc, json_rpc::decode as read_json_rpc};
 
+use crate::access::Guard;
 use crate::driver::Driver;
 use crate::reconciler::Records;
 use crate::sale::node::Node;
@@ -40,6 +45,7 @@ pub use live::{Live, say_node};
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use port::{listen, run};
 use problem::Problem;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
@@ -60,6 +66,10 @@ pub struct Settings {
     pub wait_max: Duration,
     /// How often an event stream without news says that it is there.
     pub heartbeat: Duration,
+    /// Do the ports speak TLS?
+    pub tls: bool,
+    /// May a GET of dtm's interface change something?
+    pub dtm_get_changes: bool,
 }
 
 /// What the handlers share.
@@ -68,6 +78,7 @@ pub struct App {
     pub driver: Arc<Driver>,
     pub records: Arc<Records>,
     pub settings: Settings,
+    pub guard: Arc<Guard>,
     pub metrics: PrometheusHandle,
     /// Places for event streams.
     pub event_streams: Arc<Semaphore>,
@@ -111,7 +122,20 @@ impl Doors {
 
 /// hyper moves what this returns several times a request, and keeps room for it in every connection: what is large and is
 /// not on the way of a submit is in a box.
-async fn answer(doors: &Doors, port: Port, request: Request<Incoming>) -> Response {
+async fn answer(doors: &Doors, port: Port, peer: SocketAddr, mut request: Request<Incoming>) -> Response {
+    match entry::admit(&doors.app, port, peer, &mut request) {
+        Ok(None) => pass_on(doors, port, request).await,
+        Ok(Some(deed)) => {
+            let response = Box::pin(pass_on(doors, port, request)).await;
+            deed.log_answer(&response);
+            response
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+/// To the door that it is for.
+async fn pass_on(doors: &Doors, port: Port, request: Request<Incoming>) -> Response {
     if request.method() == Method::POST
         && port == Port::Http
         && let Some(sale) = sale_of_orders_path(request.uri().path())
@@ -179,6 +203,9 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/transactions/{gid}", get(search::transactions::show))
         .route("/v1/transactions/{gid}/retry", post(search::transactions::retry))
         .route("/v1/transactions/{gid}/stop", post(search::transactions::stop))
+        .route("/v1/login", post(login::login))
+        .route("/v1/logout", post(login::logout))
+        .route("/v1/whoami", get(login::whoami))
         .route("/v1/overview", get(live::overview))
         .route("/v1/live", get(live::follow))
         .route("/v1/openapi.json", get(async || ([(http::header::CONTENT_TYPE, "application/json")], DESCRIPTION)))

@@ -1,6 +1,7 @@
 //! A port: accepts connections, bounds them, and lets them end in good order.
 
 use super::hot::{self, Rewound};
+use super::tls::{Stream, Tls};
 use super::{Doors, Port, answer};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -31,6 +32,7 @@ pub async fn run(
     listener: TcpListener,
     port: Port,
     doors: Arc<Doors>,
+    tls: Option<Arc<Tls>>,
     mut stopping: watch::Receiver<bool>,
     grace: Duration,
 ) {
@@ -58,9 +60,9 @@ pub async fn run(
             permit = connections.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
             () = told_to_stop(&mut stopping) => break,
         };
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, mostly: give connections a moment to end.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -76,9 +78,17 @@ pub async fn run(
         let service_doors = doors.clone();
         let service = hyper::service::service_fn(move |request| {
             let doors = service_doors.clone();
-            async move { Ok::<_, std::convert::Infallible>(answer(&doors, port, request).await) }
+            async move { Ok::<_, std::convert::Infallible>(answer(&doors, port, peer, request).await) }
         });
+        let (tls, patience) = (tls.clone(), settings.header_timeout);
         tokio::spawn(async move {
+            let stream = match tls {
+                None => Stream::Plain(stream),
+                Some(tls) => match Box::pin(tls.accept(stream, patience)).await {
+                    Ok(stream) => stream,
+                    Err(error) => return tracing::debug!(%error, "a connection did not get to TLS"),
+                },
+            };
             let rest = match port {
                 Port::Http => hot::serve(stream, &doors, stopping).await,
                 Port::Grpc => Some(Rewound::untouched(stream)),

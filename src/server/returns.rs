@@ -1,6 +1,7 @@
 //! Returns over HTTP: units that were sold come back on sale.
 
 use super::App;
+use super::deed::Deed;
 use super::json;
 use super::orders::look_up;
 use super::problem::Problem;
@@ -28,10 +29,12 @@ fn invalid(invalid: Invalid) -> Problem {
 pub async fn place(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
+    deed: Deed,
     body: Bytes,
 ) -> Result<Json<ReturnView>, Problem> {
     let request: ReturnUnits = json::parse(&body, "invalid_return")?;
     let (items, request_id) = request.into_items().map_err(invalid)?;
+    deed.note(None, Some(&request_id));
     let unknown = || Problem::unknown_order(&text);
     let gid: Gid = text.parse().map_err(|_| unknown())?;
     let part = part_of(&app, &gid).await?.ok_or_else(unknown)?;

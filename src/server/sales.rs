@@ -2,6 +2,7 @@
 
 use super::App;
 use super::changes;
+use super::deed::Deed;
 use super::json;
 use super::orders::{self, view_of_record};
 use super::problem::Problem;
@@ -39,8 +40,9 @@ pub(super) async fn open(app: &App, name: &str) -> Answer<Arc<Open>> {
 }
 
 /// `POST /v1/sales`: 201 new, 200 the same again, 409 another of that name.
-pub async fn create(State(app): State<Arc<App>>, body: Bytes) -> Answer<Response> {
+pub async fn create(State(app): State<Arc<App>>, deed: Deed, body: Bytes) -> Answer<Response> {
     let request: CreateSale = json::parse(&body, "invalid_sale")?;
+    deed.target(&request.sale);
     let canonical = serde_json::to_string(&request).expect("it was just read from JSON");
     let partitions = request.partitions;
     let new: NewSale = request.into_new_sale().map_err(invalid_sale)?;
@@ -142,9 +144,11 @@ pub async fn update(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     headers: HeaderMap,
+    deed: Deed,
     body: Bytes,
 ) -> Answer<Json<SaleView>> {
     let change: UpdateSale = json::parse(&body, "invalid_sale")?;
+    deed.note(change.reason.as_deref(), change.request_id.as_deref());
     let note = changes::note("invalid_sale", &headers, change.reason.as_deref())?;
     change.request_id.as_deref().map_or(Ok(()), check_request_id).map_err(invalid_sale)?;
     let request_id = change.request_id.as_deref().unwrap_or_default();
@@ -227,9 +231,11 @@ pub async fn add_stock(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     headers: HeaderMap,
+    deed: Deed,
     body: Bytes,
 ) -> Answer<Json<StockAdded>> {
     let request: AddStock = json::parse(&body, "invalid_stock")?;
+    deed.note(request.reason.as_deref(), Some(&request.request_id));
     let invalid = |field: &str, rule: String| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_stock", format!("{field}: {rule}")).field(field)
     };

@@ -34,12 +34,13 @@ export class Shop {
 
 /** What the server is asked for behind the page's back: to prepare a story, and to see that it is true. */
 export class Api {
-  constructor(base) {
+  constructor(base, headers = {}) {
     this.base = base;
+    this.headers = headers;
   }
 
   async ask(method, path, body) {
-    const response = await fetch(this.base + path, { method, body: body && JSON.stringify(body) });
+    const response = await fetch(this.base + path, { method, headers: this.headers, body: body && JSON.stringify(body) });
     const text = await response.text();
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
     return JSON.parse(text);
@@ -51,7 +52,7 @@ export class Api {
   /** Places an order; the answer may be a refusal. */
   async order(sale, buyer, sku, payload) {
     const body = JSON.stringify({ buyer, items: [{ sku, quantity: 1 }], payload });
-    const response = await fetch(`${this.base}/v1/sales/${sale}/orders?wait_ms=5000`, { method: 'POST', body });
+    const response = await fetch(`${this.base}/v1/sales/${sale}/orders?wait_ms=5000`, { method: 'POST', headers: this.headers, body });
     return { status: response.status, ...(await response.json()) };
   }
 

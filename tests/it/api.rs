@@ -147,6 +147,7 @@ async fn answers_are_as_they_are_described() {
         ("/v1/orders/{gid}", format!("/v1/orders/{gid}"), 200),
         ("/v1/orders/{gid}/why", format!("/v1/orders/{gid}/why"), 200),
         ("/v1/overview", "/v1/overview".into(), 200),
+        ("/v1/whoami", "/v1/whoami".into(), 200),
         ("/readyz", "/readyz".into(), 200),
     ] {
         check(&app, "get", template, &path, None, status).await;

@@ -13,7 +13,7 @@ use std::time::Duration;
 const STORIES_WAIT_MAX: Duration = Duration::from_secs(240);
 
 /// Where install.sh put what drives the browser, and the browser; none if it is left out here.
-fn browser() -> Option<(PathBuf, String)> {
+pub fn browser() -> Option<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let place =
         std::env::var_os("RUSHLINE_TEST_BROWSER").map_or_else(|| root.join("target/test-browser"), PathBuf::from);
@@ -38,11 +38,18 @@ async fn every_page_and_every_action_of_the_dashboard() {
     let app = App::start(options).await;
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("dashboard");
     let mut stories = tokio::process::Command::new("node");
-    stories
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/stories.mjs"))
-        .args([app.base().as_ref(), program.as_ref(), place.as_os_str(), pictures.as_os_str()])
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
+    stories.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/stories.mjs")).args([
+        app.base().as_ref(),
+        program.as_ref(),
+        place.as_os_str(),
+        pictures.as_os_str(),
+    ]);
+    run(stories).await;
+}
+
+/// To its end, which must be a good one.
+pub async fn run(mut stories: tokio::process::Command) {
+    stories.stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(STORIES_WAIT_MAX, stories.output()).await;
     let output = output.expect("the stories take too long").expect("node runs");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -1,6 +1,7 @@
 //! All integration tests in one binary, against real servers only: nothing of Redis or of a database is imitated.
 //! `tests/servers/install.sh` gets the servers; each test starts its own on a free port in a temporary directory.
 
+mod access;
 mod api;
 #[cfg(all(feature = "barrier-sql", feature = "barrier-mongo", feature = "barrier-redis"))]
 mod barrier;

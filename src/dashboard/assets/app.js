@@ -12,6 +12,9 @@ import { topics } from './topics.js';
 import { values } from './values.js';
 import { nodes } from './nodes.js';
 import { reference } from './reference.js';
+import { login } from './login.js';
+import { button } from './parts.js';
+import { logOut, session, whoAmI } from './session.js';
 
 /** Pages by the first word of the address behind `#/`. Each makes `{ view(), update?(), close?() }`. */
 const PAGES = { sales: (rest) => (rest[0] ? sale(rest[0]) : sales()), transactions: (rest, parameters) => (rest[0] ? transaction(rest[0]) : transactions(parameters)), buyers: (_, parameters) => buyers(parameters), orders: (rest) => order(rest[0]), topics, kv: values, nodes, api: reference };
@@ -41,7 +44,22 @@ function decode(part) {
   }
 }
 
+/** Until the server knows who is there, only that is asked. */
+function askWho() {
+  page?.close?.();
+  page = login(begin);
+  main.replaceChildren();
+  draw();
+  document.title = 'Log in · rushline';
+}
+
+function begin() {
+  start();
+  go();
+}
+
 function go() {
+  if (!session.known) return;
   const { word, rest, parameters } = address();
   page?.close?.();
   const make = PAGES[word] ?? PAGES.sales;
@@ -56,6 +74,7 @@ function go() {
 function bar() {
   const now = live.now;
   const state = !live.connected ? ['bad', 'not connected'] : live.problem || !now?.redis.usable ? ['warn', live.problem ?? 'Redis does not answer'] : ['good', 'live'];
+  const known = session.tokens && session.known;
   const current = { orders: 'sales' }[shown] ?? shown;
   const fresh = h(
     'header',
@@ -64,9 +83,10 @@ function bar() {
     h(
       'nav',
       { 'aria-label': 'Pages' },
-      NAMES.map(([name, label], at) => h('a', { href: `#/${name}`, 'aria-current': name === current ? 'page' : null, title: `key ${at + 1}` }, label)),
+      session.known && NAMES.map(([name, label], at) => h('a', { href: `#/${name}`, 'aria-current': name === current ? 'page' : null, title: `key ${at + 1}` }, label)),
     ),
-    h('span', { class: `state ${state[0]}`, title: state[1] }, h('span', { class: 'dot', 'aria-hidden': 'true' }), h('span', null, state[1])),
+    session.known && h('span', { class: `state ${state[0]}`, title: state[1] }, h('span', { class: 'dot', 'aria-hidden': 'true' }), h('span', null, state[1])),
+    known && h('span', { class: 'who' }, h('span', { title: session.roles.join(', ') }, session.name), button('Log out', logOut, { kind: 'small' })),
   );
   morph(document.getElementById('bar'), fresh);
 }
@@ -76,7 +96,7 @@ addEventListener('keydown', (event) => {
   const typing = event.target.closest('input, select, textarea, dialog');
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const at = Number(event.key) - 1;
-  if (NAMES[at]) location.hash = `#/${NAMES[at][0]}`;
+  if (session.known && NAMES[at]) location.hash = `#/${NAMES[at][0]}`;
   if (event.key === '/') {
     event.preventDefault();
     document.querySelector('main input')?.focus();
@@ -89,5 +109,9 @@ onChange(() => {
 });
 // What counts by the second counts also while the server says nothing.
 setInterval(() => page?.ticks && draw(), 1000);
-start();
-go();
+try {
+  if (await whoAmI()) begin();
+  else askWho();
+} catch (error) {
+  main.replaceChildren(h('p', { class: 'trouble', role: 'alert' }, error.message));
+}

@@ -5,7 +5,7 @@ import { draw } from './app.js';
 import { confirm, toast } from './dialog.js';
 import { h } from './dom.js';
 import { count } from './format.js';
-import { button, section, table, trouble } from './parts.js';
+import { act, button, section, table, trouble } from './parts.js';
 
 const WAIT_MS = 5000;
 
@@ -67,7 +67,7 @@ export function audit(path) {
     section(
       'Audit',
       h('p', { class: 'quiet' }, 'Compares the counters, the records and the order service. It changes nothing.'),
-      h('div', { class: 'actions' }, button(state.busy ? 'Comparing …' : 'Run the audit', run, { disabled: state.busy }), button('Repair', repair)),
+      h('div', { class: 'actions' }, button(state.busy ? 'Comparing …' : 'Run the audit', run, { disabled: state.busy }), act('Repair', repair)),
       state.problem && trouble(state.problem),
       state.report && shown(state.report),
     );

@@ -3,6 +3,7 @@
 import { h } from './dom.js';
 import { operator, setOperator } from './api.js';
 import { button, field } from './parts.js';
+import { session } from './session.js';
 
 /**
  * Asks, and does it. `fields`: more to fill in, `{ name, label, control, hint }`. `run` gets what was filled in, as texts,
@@ -20,14 +21,14 @@ export function confirm({ title, text, action, kind = 'primary', fields = [], re
       h('h2', null, title),
       text && h('p', null, text),
       fields.map(({ name, label, control, hint }) => [field(name, label, control), hint && h('p', { class: 'hint' }, hint)]),
-      reason && [field('reason', 'Reason', why), field('operator', 'Your name', who)],
+      reason && [field('reason', 'Reason', why), !session.name && field('operator', 'Your name', who)],
       problem,
       h('div', { class: 'actions' }, button('Leave it', () => dialog.close()), go),
     );
     form.onsubmit = async (event) => {
       event.preventDefault();
       const given = Object.fromEntries(new FormData(form));
-      if (reason) setOperator(given.operator.trim());
+      if (reason && !session.name) setOperator(given.operator.trim());
       go.disabled = true;
       problem.hidden = true;
       try {

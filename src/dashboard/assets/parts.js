@@ -2,6 +2,7 @@
 
 import { h } from './dom.js';
 import { count, when, words } from './format.js';
+import { may } from './session.js';
 
 /** A line of the last two minutes; its highest value is its height. */
 export function spark(values, label, kind = '') {
@@ -76,6 +77,10 @@ export function table(header, rows, { numbers = [], swatches = [], empty = 'Noth
 
 export const button = (name, onclick, { kind = '', disabled = false, title } = {}) =>
   h('button', { type: 'button', class: kind, onclick, disabled, title }, name);
+
+/** One that changes something: who may not is told so before they try. */
+export const act = (name, onclick, options = {}) =>
+  button(name, onclick, may('operator') ? options : { ...options, disabled: true, title: 'Your token has not the role operator.' });
 
 /** One field of a form. */
 export function field(name, label, control) {

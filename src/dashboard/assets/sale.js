@@ -7,7 +7,7 @@ import { confirm, toast } from './dialog.js';
 import { h } from './dom.js';
 import { count, items, latency, perSecond } from './format.js';
 import { lastOf, latest, live, series } from './live.js';
-import { button, choice, facts, field, figure, pill, reasons, section, spark, stockBar, table, time, trouble } from './parts.js';
+import { act, button, choice, facts, field, figure, pill, reasons, section, spark, stockBar, table, time, trouble } from './parts.js';
 import { books } from './sales.js';
 import { audit } from './audit.js';
 
@@ -89,11 +89,11 @@ export function sale(name) {
       'div',
       { class: 'actions' },
       one.status === 'open'
-        ? button('Pause', status('paused', 'Pause', `Orders of ${name} are refused until it is resumed. What was admitted is delivered.`, 'danger'))
-        : button('Resume', status('open', 'Resume', `${name} sells again.`, 'primary')),
-      button('Restock', restock),
-      button('Limit, window', limits),
-      button('Close', status('closed', 'Close for good', `${name} cannot be opened again.`, 'danger')),
+        ? act('Pause', status('paused', 'Pause', `Orders of ${name} are refused until it is resumed. What was admitted is delivered.`, 'danger'))
+        : act('Resume', status('open', 'Resume', `${name} sells again.`, 'primary')),
+      act('Restock', restock),
+      act('Limit, window', limits),
+      act('Close', status('closed', 'Close for good', `${name} cannot be opened again.`, 'danger')),
     );
   }
 

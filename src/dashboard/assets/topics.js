@@ -4,7 +4,7 @@ import { ask, get, query, segment } from './api.js';
 import { draw } from './app.js';
 import { confirm, toast } from './dialog.js';
 import { h } from './dom.js';
-import { button, section, table, trouble } from './parts.js';
+import { act, button, section, table, trouble } from './parts.js';
 
 const PAGE = 200;
 
@@ -36,7 +36,7 @@ export function topics() {
         { name: 'remark', label: 'Remark', control: h('input', {}) },
       ],
       run: async (given) => {
-        await ask('GET', `/api/dtmsvr/subscribe${query(given)}`);
+        await ask('POST', `/api/dtmsvr/subscribe${query(given)}`);
         toast(`${given.topic}: subscribed`);
         await load();
       },
@@ -50,7 +50,7 @@ export function topics() {
       kind: 'danger',
       reason: false,
       run: async () => {
-        await ask('GET', `/api/dtmsvr/unsubscribe${query({ topic, url })}`);
+        await ask('POST', `/api/dtmsvr/unsubscribe${query({ topic, url })}`);
         toast(`${topic}: unsubscribed`);
         await load();
       },
@@ -79,15 +79,15 @@ export function topics() {
           'ul',
           { class: 'plain' },
           subscribers.map(({ url, remark }) =>
-            h('li', { 'data-key': url }, h('span', { class: 'address' }, url), remark && h('span', { class: 'quiet' }, ` ${remark} `), button('Unsubscribe', () => unsubscribe(name, url), { kind: 'small' })),
+            h('li', { 'data-key': url }, h('span', { class: 'address' }, url), remark && h('span', { class: 'quiet' }, ` ${remark} `), act('Unsubscribe', () => unsubscribe(name, url), { kind: 'small' })),
           ),
         ),
-        h('div', { class: 'actions' }, button('Subscribe', () => subscribe(name), { kind: 'small' }), button('Delete', () => remove(name), { kind: 'small danger' })),
+        h('div', { class: 'actions' }, act('Subscribe', () => subscribe(name), { kind: 'small' }), act('Delete', () => remove(name), { kind: 'small danger' })),
       ],
     }));
 
   const view = () => [
-    h('div', { class: 'head' }, h('h1', null, 'Topics'), h('div', { class: 'actions' }, button('New topic', () => subscribe(), { kind: 'primary' }))),
+    h('div', { class: 'head' }, h('h1', null, 'Topics'), h('div', { class: 'actions' }, act('New topic', () => subscribe(), { kind: 'primary' }))),
     section(
       null,
       state.problem && trouble(state.problem),

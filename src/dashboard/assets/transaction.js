@@ -5,7 +5,7 @@ import { draw } from './app.js';
 import { confirm, toast } from './dialog.js';
 import { h } from './dom.js';
 import { count, pretty } from './format.js';
-import { button, facts, pill, section, table, time, trouble } from './parts.js';
+import { act, facts, pill, section, table, time, trouble } from './parts.js';
 
 const REFRESH_MS = 2000;
 
@@ -42,8 +42,8 @@ export function transaction(gid) {
     h(
       'div',
       { class: 'actions' },
-      button('Retry now', byHand('retry', 'Retry now', 'It is tried at once, not when its pause is over.', 'primary')),
-      button('Force stop', byHand('stop', 'Force stop', 'It ends as failed. No branch is called any more, not even to undo what was done.', 'danger'), { kind: 'danger' }),
+      act('Retry now', byHand('retry', 'Retry now', 'It is tried at once, not when its pause is over.', 'primary')),
+      act('Force stop', byHand('stop', 'Force stop', 'It ends as failed. No branch is called any more, not even to undo what was done.', 'danger'), { kind: 'danger' }),
     );
 
   /** Oldest first: what is known to have happened, and what comes. */

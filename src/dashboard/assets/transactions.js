@@ -6,7 +6,7 @@ import { confirm, toast } from './dialog.js';
 import { h } from './dom.js';
 import { count } from './format.js';
 import { live } from './live.js';
-import { button, choice, field, pill, section, table, time, trouble } from './parts.js';
+import { act, button, choice, field, pill, section, table, time, trouble } from './parts.js';
 
 const STATUSES = ['prepared', 'submitted', 'aborting', 'succeed', 'failed'];
 const TYPES = ['msg', 'saga', 'tcc', 'xa', 'workflow'];
@@ -110,7 +110,7 @@ export function transactions(parameters) {
         'div',
         { class: 'actions' },
         state.next && button('Older', () => find(true)),
-        state.rows?.some((one) => !one.ended_at) && button('Retry all unfinished of this list', retryAll),
+        state.rows?.some((one) => !one.ended_at) && act('Retry all unfinished of this list', retryAll),
       ),
     ),
   ];

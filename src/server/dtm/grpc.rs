@@ -12,6 +12,7 @@ use crate::proto::dtmgimp::{
     DtmBranchRequest, DtmGidReply, DtmProgress, DtmProgressesReply, DtmRequest, DtmTopicRequest, DtmTransaction,
 };
 use crate::server::App;
+use crate::server::deed::Deed;
 use crate::store;
 use serde_json::Value;
 use std::sync::Arc;
@@ -73,18 +74,30 @@ impl Dtm for Door {
     }
 
     async fn subscribe(&self, request: Request<DtmTopicRequest>) -> Answer<()> {
+        let deed = deed_of(&request);
         let DtmTopicRequest { topic, url, remark } = request.into_inner();
+        deed.target(&topic);
         topic_done(topics::subscribe(&self.app.driver, &topic, &url, &remark).await)
     }
 
     async fn unsubscribe(&self, request: Request<DtmTopicRequest>) -> Answer<()> {
+        let deed = deed_of(&request);
         let DtmTopicRequest { topic, url, .. } = request.into_inner();
+        deed.target(&topic);
         topic_done(topics::unsubscribe(&self.app.driver, &topic, &url).await)
     }
 
     async fn delete_topic(&self, request: Request<DtmTopicRequest>) -> Answer<()> {
-        topic_done(topics::delete(&self.app.driver, &request.into_inner().topic).await)
+        let deed = deed_of(&request);
+        let topic = request.into_inner().topic;
+        deed.target(&topic);
+        topic_done(topics::delete(&self.app.driver, &topic).await)
     }
+}
+
+/// Topics are the operators'.
+fn deed_of<T>(request: &Request<T>) -> Deed {
+    request.extensions().get().cloned().unwrap_or_default()
 }
 
 /// The transaction that a message is about.

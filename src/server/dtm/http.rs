@@ -6,6 +6,7 @@ use super::{answer_of, gid, json, lookup, not_found, parameter, refused, topics,
 use crate::domain::ids::Gid;
 use crate::domain::trans::{GlobalStatus, RegisterBranch, TransGid, TransRequest, TransType};
 use crate::driver::now_ms;
+use crate::server::deed::Deed;
 use crate::server::{App, orders};
 use crate::store::trans::Filter;
 use axum::response::Response;
@@ -21,7 +22,13 @@ const LIMIT_MAX: usize = 1_000;
 
 type Answer = Result<Response, Refused>;
 
-pub async fn answer(app: &Arc<App>, method: &Method, route: &str, query: &str, body: &Bytes) -> Response {
+/// What dtm changes by GET. Any page, and any link in a message, makes a browser send one: beyond this machine POST does it.
+const GET_CHANGES: [&str; 3] = ["subscribe", "unsubscribe", "resetCronTime"];
+
+pub async fn answer(app: &Arc<App>, method: &Method, route: &str, query: &str, deed: &Deed, body: &Bytes) -> Response {
+    if method == Method::GET && GET_CHANGES.contains(&route) && !app.settings.dtm_get_changes {
+        return by_post_only(route);
+    }
     let answer = match (method.as_str(), route) {
         ("POST", "submit") => done(submit(app, body).await),
         ("POST", "prepare") => done(prepare(app, body).await),
@@ -30,17 +37,17 @@ pub async fn answer(app: &Arc<App>, method: &Method, route: &str, query: &str, b
             done(Box::pin(register(app, body)).await)
         }
         ("POST", "prepareWorkflow") => Box::pin(prepare_workflow(app, body)).await,
-        ("POST", "forceStop") => done(Box::pin(force_stop(app, body)).await),
-        ("POST", "resetNextCronTime") => done(Box::pin(reset_next_cron(app, body)).await),
-        ("GET", "resetCronTime") => Box::pin(reset_cron(app, query)).await,
+        ("POST", "forceStop") => done(Box::pin(force_stop(app, deed, body)).await),
+        ("POST", "resetNextCronTime") => done(Box::pin(reset_next_cron(app, deed, body)).await),
+        ("GET" | "POST", "resetCronTime") => Box::pin(reset_cron(app, query)).await,
         ("GET", "newGid") => Ok(json(StatusCode::OK, &json!({ "dtm_result": "SUCCESS", "gid": gid::new() }))),
         ("GET", "version") => {
             Ok(json(StatusCode::OK, &json!({ "version": concat!("rushline-v", env!("CARGO_PKG_VERSION")) })))
         }
         ("GET", "query") => Box::pin(show(app, query)).await,
         ("GET", "all") => Box::pin(list(app, query)).await,
-        ("GET", "subscribe") => done(Box::pin(subscribe(app, query)).await),
-        ("GET", "unsubscribe") => done(Box::pin(unsubscribe(app, query)).await),
+        ("GET" | "POST", "subscribe") => done(Box::pin(subscribe(app, deed, query)).await),
+        ("GET" | "POST", "unsubscribe") => done(Box::pin(unsubscribe(app, deed, query)).await),
         ("GET", "scanKV") => Box::pin(scan_kv(app, query)).await,
         ("GET", "queryKV") => Box::pin(query_kv(app, query)).await,
         ("DELETE", route) => match route.strip_prefix("topic/").filter(|name| !name.contains('/')) {
@@ -53,6 +60,15 @@ pub async fn answer(app: &Arc<App>, method: &Method, route: &str, query: &str, b
         _ => return not_found(),
     };
     answer.unwrap_or_else(|error| refused(&error))
+}
+
+fn by_post_only(route: &str) -> Response {
+    let message = format!(
+        "{route} changes something, and this server is reached from other machines: ask with POST, the parameters as they are (or set security.dtm_get_changes to true, for dtm's way); nothing was changed"
+    );
+    let mut response = json(StatusCode::METHOD_NOT_ALLOWED, &json!({ "message": message }));
+    response.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("POST"));
+    response
 }
 
 fn done(result: Result<(), Refused>) -> Answer {
@@ -87,12 +103,16 @@ async fn prepare_workflow(app: &App, body: &[u8]) -> Answer {
     Ok(json(StatusCode::OK, &Progresses::from(&global)))
 }
 
-async fn force_stop(app: &App, body: &[u8]) -> Result<(), Refused> {
-    operations::force_stop(&app.driver, &TransRequest::from_json(body)?.gid()?).await
+async fn force_stop(app: &App, deed: &Deed, body: &[u8]) -> Result<(), Refused> {
+    let gid = TransRequest::from_json(body)?.gid()?;
+    deed.target(gid.as_str());
+    operations::force_stop(&app.driver, &gid).await
 }
 
-async fn reset_next_cron(app: &App, body: &[u8]) -> Result<(), Refused> {
-    operations::reset_next_cron(&app.driver, &TransRequest::from_json(body)?.gid()?).await
+async fn reset_next_cron(app: &App, deed: &Deed, body: &[u8]) -> Result<(), Refused> {
+    let gid = TransRequest::from_json(body)?.gid()?;
+    deed.target(gid.as_str());
+    operations::reset_next_cron(&app.driver, &gid).await
 }
 
 /// Makes due now what would be looked at only after `timeout` seconds from now.
@@ -166,13 +186,15 @@ async fn list(app: &Arc<App>, query: &str) -> Answer {
     Ok(json(StatusCode::OK, &Page { next_position, transactions: Some(transactions) }))
 }
 
-async fn subscribe(app: &App, query: &str) -> Result<(), Refused> {
+async fn subscribe(app: &App, deed: &Deed, query: &str) -> Result<(), Refused> {
     let given = |name| parameter(query, name).unwrap_or_default();
+    deed.target(&given("topic"));
     topics::subscribe(&app.driver, &given("topic"), &given("url"), &given("remark")).await
 }
 
-async fn unsubscribe(app: &App, query: &str) -> Result<(), Refused> {
+async fn unsubscribe(app: &App, deed: &Deed, query: &str) -> Result<(), Refused> {
     let given = |name| parameter(query, name).unwrap_or_default();
+    deed.target(&given("topic"));
     topics::unsubscribe(&app.driver, &given("topic"), &given("url")).await
 }
 

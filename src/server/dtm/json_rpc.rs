@@ -20,6 +20,8 @@ const METHOD_NOT_FOUND: i64 = -32601;
 const INVALID_PARAMS: i64 = -32602;
 const INTERNAL: i64 = -32603;
 const FAILURE: i64 = -32901;
+/// In the range that is left to servers.
+const DENIED: i64 = -32001;
 
 #[derive(Deserialize)]
 struct Request<'a> {
@@ -96,6 +98,11 @@ fn word(status: StatusCode, id: &str, result: Result<Value, Problem>) -> Respons
         Err(problem) => (Some(problem), json!({})),
     };
     json(status, &Answer { error, id, jsonrpc: "2.0", result })
+}
+
+/// For whoever may not.
+pub fn denied(status: StatusCode, message: &str) -> Response {
+    word(status, "", Err(Problem { code: DENIED, message: message.to_owned() }))
 }
 
 fn problem(refused: &Refused) -> Problem {

@@ -14,7 +14,8 @@ mod topics;
 mod view;
 
 use super::App;
-use ::http::header::{CONTENT_TYPE, LOCATION};
+use super::deed::Deed;
+use ::http::header::{CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
 use ::http::{HeaderValue, Method, Request, StatusCode};
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
@@ -38,11 +39,12 @@ pub async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Response {
         Err(answer) => return answer,
     };
     let query = head.uri.query().unwrap_or_default();
+    let deed = head.extensions.get::<Deed>().cloned().unwrap_or_default();
     match path {
         "/api/ping" => json(StatusCode::OK, &serde_json::json!({ "msg": "pong" })),
         "/api/json-rpc" if head.method == Method::POST => Box::pin(json_rpc::answer(app, &body)).await,
         _ => match path.strip_prefix("/api/dtmsvr/") {
-            Some(route) => http::answer(app, &head.method, route, query, &body).await,
+            Some(route) => http::answer(app, &head.method, route, query, &deed, &body).await,
             None => not_found(),
         },
     }
@@ -82,6 +84,18 @@ struct Failed<'a> {
 fn refused(refused: &Refused) -> Response {
     let (status, dtm_result) = refused.status();
     json(status, &Failed { dtm_result, message: &refused.to_string() })
+}
+
+/// Whoever may not, in the words of the door that they came to. Nothing of the body was read, so a JSON-RPC answer has no id.
+pub fn denied(status: StatusCode, path: &str, detail: &str) -> Response {
+    let mut response = match path {
+        "/api/json-rpc" => json_rpc::denied(status, detail),
+        _ => json(status, &Failed { dtm_result: None, message: detail }),
+    };
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"rushline\""));
+    }
+    response
 }
 
 /// The same for doors that are ours.

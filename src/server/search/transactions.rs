@@ -5,6 +5,7 @@ use crate::domain::trans::{Branch, BranchStatus, Global, GlobalStatus, Op, Trans
 use crate::driver::now_ms;
 use crate::server::App;
 use crate::server::changes;
+use crate::server::deed::Deed;
 use crate::server::dtm::{lookup, operations, refused_as_problem};
 use crate::server::problem::Problem;
 use crate::server::wire::time;
@@ -326,9 +327,10 @@ pub async fn retry(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
     headers: HeaderMap,
+    deed: Deed,
     body: Bytes,
 ) -> Result<Json<Done>, Problem> {
-    by_hand(&app, &text, &headers, &body, "retried").await
+    by_hand(&app, &text, &headers, &deed, &body, "retried").await
 }
 
 /// `POST /v1/transactions/{gid}/stop`: over now, as failed; no branch is called any more, not even to undo.
@@ -336,21 +338,24 @@ pub async fn stop(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
     headers: HeaderMap,
+    deed: Deed,
     body: Bytes,
 ) -> Result<Json<Done>, Problem> {
-    by_hand(&app, &text, &headers, &body, "stopped").await
+    by_hand(&app, &text, &headers, &deed, &body, "stopped").await
 }
 
 async fn by_hand(
     app: &App,
     text: &str,
     headers: &HeaderMap,
+    deed: &Deed,
     body: &[u8],
     what: &'static str,
 ) -> Result<Json<Done>, Problem> {
     const CODE: &str = "invalid_request";
     let gid = parse(text)?;
     let request: ByHand = crate::server::json::parse(if body.is_empty() { b"{}" } else { body }, CODE)?;
+    deed.note(request.reason.as_deref(), None);
     let note = changes::note(CODE, headers, request.reason.as_deref())?;
     let found = lookup::transaction(&app.driver, &gid).await.map_err(refused_as_problem)?;
     let global = found.ok_or_else(|| unknown_transaction(text))?;
