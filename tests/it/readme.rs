@@ -199,6 +199,7 @@ fn links_between_the_pages_lead_somewhere() {
         "docs/go-zero.md",
         "docs/reliability.md",
         "docs/performance.md",
+        "docs/security.md",
         "tests/sdk/README.md",
     ] {
         let text = std::fs::read_to_string(root.join(page)).unwrap();
