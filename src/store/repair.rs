@@ -210,12 +210,21 @@ impl Redis {
         Ok(redis::cmd("HGETALL").arg(&keys.buyers).query_async(&mut self.slow()).await?)
     }
 
-    /// The last entry that was ever admitted here.
-    pub async fn last_entry(&self, keys: &Keys) -> Result<Option<EntryId>, Error> {
-        let reply: Result<HashMap<String, Value>, _> =
-            redis::cmd("XINFO").arg("STREAM").arg(&keys.intake).query_async(&mut self.slow()).await;
-        let last = reply?.remove("last-generated-id");
-        Ok(last.and_then(|last| redis::from_redis_value::<String>(last).ok()).and_then(|last| last.parse().ok()))
+    /// The last entry that was ever admitted here, and what time it was when that was so, in ms by the clock that numbers
+    /// entries.
+    pub async fn last_entry(&self, keys: &Keys) -> Result<Option<(EntryId, u64)>, Error> {
+        let ((seconds, micros), mut stream): ((u64, u64), HashMap<String, Value>) = redis::pipe()
+            .cmd("XLEN") // has a key, and takes the next one along to the right server
+            .arg(&keys.intake)
+            .ignore()
+            .cmd("TIME")
+            .cmd("XINFO")
+            .arg("STREAM")
+            .arg(&keys.intake)
+            .query_async(&mut self.slow())
+            .await?;
+        let last = stream.remove("last-generated-id").and_then(|last| redis::from_redis_value::<String>(last).ok());
+        Ok(last.and_then(|last| last.parse().ok()).map(|last| (last, seconds * 1_000 + micros / 1_000)))
     }
 
     /// Opens a repaired partition in a new term.

@@ -1,7 +1,7 @@
 //! Looks after fences: finds losses that only the records know of, and repairs by itself where that is wanted.
 
 use super::repair;
-use crate::domain::ids::SaleName;
+use crate::domain::ids::{EntryId, SaleName};
 use crate::reconciler::Records;
 use crate::sale::Part;
 use crate::sale::node::Node;
@@ -65,9 +65,12 @@ impl Watch {
         if run.is_empty() || !redis.usable_at(&part.keys.sale) || self.compared.get(&part.keys.stock) == Some(&run) {
             return Ok(());
         }
-        let Some(last) = redis.last_entry(&part.keys).await? else { return Ok(()) };
+        let Some((last, asked_ms)) = redis.last_entry(&part.keys).await? else { return Ok(()) };
         let sink = self.records.sink().await?;
-        if has_after(sink, &part.name, part.number, last).await? {
+        if let Some(entry) = first_after(sink, &part.name, part.number, last).await? {
+            if entry.ms >= asked_ms {
+                return Ok(()); // admitted and recorded since Redis was asked: it says nothing, and the next look will
+            }
             tracing::error!(sale = %part.name, partition = part.number, %last, "the records have orders that are younger than any that Redis knows");
             redis.suspect(&part.keys).await?;
         }
@@ -76,15 +79,19 @@ impl Watch {
     }
 }
 
-/// Is there a record of an order that was admitted after this entry? Gids are compared as texts; that of the same
-/// millisecond they are not in the order of time does not matter here.
-async fn has_after(
+/// The first entry after this one of which there is a record. Gids are compared as texts; that of the same millisecond they
+/// are not in the order of time does not matter here.
+async fn first_after(
     sink: &crate::reconciler::sink::Sink,
     sale: &SaleName,
     partition: u16,
-    last: crate::domain::ids::EntryId,
-) -> Result<bool, crate::reconciler::sink::Error> {
+    last: EntryId,
+) -> Result<Option<EntryId>, crate::reconciler::sink::Error> {
     let after = format!("{sale}.{partition}.{last}.~");
     let next = sink.page(sale, Some(&after), 1).await?;
-    Ok(next.first().is_some_and(|record| record.gid.partition == partition && record.gid.entry > last))
+    Ok(next
+        .first()
+        .filter(|record| record.gid.partition == partition)
+        .map(|record| record.gid.entry)
+        .filter(|entry| *entry > last))
 }
