@@ -17,6 +17,7 @@ mod order_service;
 mod orders_file;
 mod progress;
 mod query;
+mod ready;
 mod repair;
 mod sale;
 mod sale_changes;
@@ -61,6 +62,9 @@ enum Command {
     /// Check configuration and connections, and what Redis can promise.
     #[command(after_help = "Example:\n  rushline doctor --config rushline.yaml")]
     Doctor(doctor::Args),
+    /// Ask a running server if it is ready, by exit code.
+    #[command(after_help = ready::EXAMPLES)]
+    Ready(ready::Args),
     /// Show, check or write the configuration.
     #[command(subcommand)]
     Config(config::Command),
@@ -115,7 +119,7 @@ Commands:
   top        watch it all, live                 export   orders and transactions as CSV or NDJSON
   config     show, check or write settings      help     rushline --help, rushline COMMAND --help
   repair     bring back what Redis lost         token    make tokens: who may do what
-  completions, man   for shells and manuals
+  ready      ask a running server by exit code  completions, man   for shells and manuals
 ";
 
 /// Reads the command line, does it, and says how it went.
@@ -147,6 +151,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Serve(args)) => serve::run(args, false),
         Some(Command::Dev(args)) => serve::run(args, true),
         Some(Command::Doctor(args)) => doctor::run(args),
+        Some(Command::Ready(args)) => client::block_on(ready::run(args)),
         Some(Command::Config(command)) => config::run(command),
         Some(Command::Sale(command)) => client::block_on(sale::run(command)),
         Some(Command::Order(command)) => client::block_on(order::run(command)),
