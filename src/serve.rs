@@ -16,6 +16,7 @@ use crate::sale::Limits;
 use crate::sale::node::Node;
 use crate::server::tls::Tls as PortTls;
 use crate::server::{self, App, Doors, Port};
+use crate::service_manager::{self, News};
 use crate::store::embedded::{self, Embedded};
 use crate::store::meet;
 use crate::store::place::Tls;
@@ -79,6 +80,7 @@ async fn serve(
     let records = Records::new(config.records_url().expose());
     let driver = Driver::new(redis.clone(), records.clone(), transactions(&config), registry.resolver.clone());
     let kind = describe_records(&config, &records).await;
+    let (leave, leaving) = watch::channel(false);
     let (stop, stopping) = watch::channel(false);
     let app = Arc::new(App {
         node: node.clone(),
@@ -89,6 +91,7 @@ async fn serve(
         metrics: metrics.clone(),
         event_streams: Arc::new(Semaphore::new(config.http.event_streams_max)),
         live: server::Live::default(),
+        leaving,
         stopping: stopping.clone(),
     });
 
@@ -139,6 +142,7 @@ async fn serve(
     let entry = registry.register();
     let access = describe_access(&config, &guard, openness);
     banner(&config, (address, grpc_address), &access, embedded.as_ref(), &redis, &kind, started.elapsed());
+    service_manager::tell(News::Ready);
     if !dev {
         println!("Next: rushline sale create NAME --item SKU=UNITS --order-endpoint http://…");
     }
@@ -147,26 +151,36 @@ async fn serve(
     signalled().await?;
     tracing::info!(
         in_flight = node.in_flight(),
-        "stopping: no new requests; what is in flight is finished or handed over"
+        pause_ms = config.shutdown.pause.as_millis() as u64,
+        "stopping: no new requests after the pause; what is in flight is finished or handed over"
     );
-    // Before the doors close: whoever finds this server in etcd must be served.
-    if let Some(entry) = entry {
-        entry.remove().await;
-        tokio::time::sleep(FOUND_LINGER).await;
-    }
-    stop.send_replace(true);
-    let deadline = tokio::time::Instant::now() + config.shutdown.grace;
+    service_manager::tell(News::Stopping);
+    leave.send_replace(true);
     let ended = async {
+        // Whoever finds this server in etcd, or is sent here by a balancer that has not noticed yet, must be served.
+        let unlisted = async {
+            if let Some(entry) = entry {
+                entry.remove().await;
+                tokio::time::sleep(FOUND_LINGER).await;
+            }
+        };
+        tokio::join!(unlisted, tokio::time::sleep(config.shutdown.pause));
+        stop.send_replace(true);
+        let deadline = tokio::time::Instant::now() + grace;
         serving.await?;
-        match serving_grpc {
-            Some(serving) => serving.await,
-            None => Ok(()),
+        if let Some(serving) = serving_grpc {
+            serving.await?;
+        }
+        anyhow::Ok(deadline)
+    };
+    let deadline = tokio::select! {
+        deadline = ended => deadline?,
+        () = second_signal() => {
+            tracing::warn!("stopping at once; other nodes go on with what is left");
+            stop.send_replace(true);
+            tokio::time::Instant::now()
         }
     };
-    tokio::select! {
-        result = ended => result?,
-        () = second_signal() => tracing::warn!("stopping at once; other nodes take over when the leases run out"),
-    }
     while node.in_flight() > 0 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await; // orders end in many places; there is no one event
     }
@@ -343,6 +357,7 @@ fn door(config: &Config) -> server::Settings {
         connections_max: config.http.connections_max,
         header_timeout: config.http.header_timeout,
         wait_max: config.http.wait_max,
+        wait_when_stopping: config.shutdown.grace / 2,
         heartbeat: config.http.heartbeat,
         tls: config.tls.cert.is_some(),
         dtm_get_changes: config.security.dtm_get_changes || bind::is_loopback(config.http.listen),

@@ -265,7 +265,10 @@ settings! {
 
     /// How the server stops.
     shutdown: Shutdown {
-        /// Time to finish what is in flight after SIGTERM or Ctrl-C; what is left is taken over by the next node.
+        /// How long the server goes on serving after SIGTERM or Ctrl-C while `/readyz` answers 503 and every answer closes its
+        /// connection. Longer than a balancer needs to notice; 0 where nobody asks `/readyz`. `shutdown.grace_ms` begins after it.
+        pause: Duration, "shutdown.pause_ms", Millis { default: 0, min: 0, max: 600_000 };
+        /// Time to finish what is in flight once nothing new is taken; what is left is taken over by the next node.
         grace: Duration, "shutdown.grace_ms", Millis { default: 10_000, min: 0, max: 600_000 };
     }
 

@@ -72,10 +72,12 @@ pub fn refused(status: StatusCode, text: String) -> Response {
     .into_http()
 }
 
-/// Healthy is what is ready: Redis answers and has the scripts. Ends, and with it every watch, when the server stops.
+/// Healthy is what is ready: Redis answers and has the scripts, and the server means to stay. Ends, and with it every watch,
+/// when the server stops.
 pub async fn follow_health(app: Arc<App>, mut health: HealthReporter, mut stopping: watch::Receiver<bool>) {
     let mut told = None;
-    while !*stopping.borrow() {
+    let mut leaving = app.leaving.clone();
+    while !*leaving.borrow() {
         let usable = app.node.redis.usable();
         if told != Some(usable) {
             told = Some(usable);
@@ -83,10 +85,11 @@ pub async fn follow_health(app: Arc<App>, mut health: HealthReporter, mut stoppi
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
-            changed = stopping.changed() => if changed.is_err() { break },
+            changed = leaving.changed() => if changed.is_err() { break },
         }
     }
     tell(&health, ServingStatus::NotServing).await;
+    let _ = stopping.wait_for(|stop| *stop).await.map(|_| ()); // the error says that nobody is left to say it
     for service in ["", DTM] {
         health.clear_service_status(service).await; // a watch would hold its connection for the whole grace period
     }

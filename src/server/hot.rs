@@ -5,6 +5,7 @@
 //! comes, the connection goes to hyper with all that was read of the request, and stays there. Nothing is refused here
 //! for its form: that, and whoever is too slow or too long, is hyper's to judge.
 
+use super::port::LINGER;
 use super::tls::Stream;
 use super::{Doors, Problem, orders, sale_of_orders_path};
 use bytes::{Buf, Bytes};
@@ -34,10 +35,11 @@ const READ_BYTES: usize = 2 * 1024;
 
 /// Serves orders until the connection ends (`None`), or brings something else: then what was read goes with it.
 pub async fn serve(stream: Stream, doors: &Doors, stopping: watch::Receiver<bool>) -> Option<Rewound> {
-    let told = stopping.clone();
+    let leaving = doors.app.leaving.clone();
+    let mut told = stopping;
     let stop = Box::pin(async move {
-        let mut told = told;
         let _ = told.wait_for(|stop| *stop).await;
+        tokio::time::sleep(LINGER).await;
     });
     let patience = doors.app.settings.header_timeout;
     let (buffer, since) = (Vec::new(), Instant::now());
@@ -56,7 +58,7 @@ pub async fn serve(stream: Stream, doors: &Doors, stopping: watch::Receiver<bool
                     },
                     Err(problem) => problem.response(),
                 };
-                let closing = request.closing || *stopping.borrow();
+                let closing = request.closing || *leaving.borrow();
                 let bytes = written(response, closing);
                 let sent = async {
                     connection.stream.write_all(&bytes).await?;

@@ -1,6 +1,7 @@
 //! `/metrics`: counters and histograms are kept where things happen; what Redis knows is read when somebody asks.
 
 use super::App;
+use crate::domain::sale::Durability;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 
 /// Most sales and SKUs that get gauges of their own: a label set must have a bound.
@@ -46,6 +47,10 @@ pub fn describe() {
     describe_counter!("rushline_orders_lost_total", "Orders that this node had acknowledged, and that Redis lost.");
     describe_gauge!("rushline_fenced_partitions", "Partitions that sell nothing until `rushline repair`; 0 is well.");
     describe_gauge!("rushline_redis_usable", "1 if Redis answered the last time it was asked.");
+    describe_gauge!(
+        "rushline_durability_available",
+        "1 if this Redis can promise the durability class now; where it is 0, a sale of that class sells nothing."
+    );
     describe_gauge!("rushline_in_flight_orders", "Orders in flight on this node.");
     describe_gauge!("rushline_units", "Units by sale, SKU and state.");
     describe_gauge!(
@@ -66,6 +71,13 @@ pub fn describe() {
 /// Brings the gauges up to date. What cannot be read keeps its last value.
 pub async fn refresh(app: &App) {
     gauge!("rushline_redis_usable").set(f64::from(u8::from(app.node.redis.usable())));
+    let promise = app.node.redis.promise();
+    for (class, asked) in
+        [("memory", Durability::Memory), ("fsync", Durability::Fsync), ("replica:1", Durability::Replica(1))]
+    {
+        let available = f64::from(u8::from(promise.wait_for(asked).is_ok()));
+        gauge!("rushline_durability_available", "class" => class).set(available);
+    }
     gauge!("rushline_in_flight_orders").set(app.node.in_flight() as f64);
     if let Ok(undrained) = app.driver.redis.finished_trans_count().await {
         gauge!("rushline_transactions_backlog").set(undrained as f64);

@@ -9,6 +9,7 @@
 mod changes;
 mod deed;
 mod dtm;
+mod entrance;
 mod entry;
 mod events;
 mod grpc;
@@ -64,6 +65,8 @@ pub struct Settings {
     pub connections_max: usize,
     pub header_timeout: Duration,
     pub wait_max: Duration,
+    /// What is left of a granted wait once the server stops.
+    pub wait_when_stopping: Duration,
     /// How often an event stream without news says that it is there.
     pub heartbeat: Duration,
     /// Do the ports speak TLS?
@@ -84,6 +87,8 @@ pub struct App {
     pub event_streams: Arc<Semaphore>,
     /// How things stand, for whoever asked last.
     pub live: Live,
+    /// True once the server means to stop: it says so to all who ask, and serves on.
+    pub leaving: watch::Receiver<bool>,
     /// True once the server stops: what would go on for long ends.
     pub stopping: watch::Receiver<bool>,
 }
@@ -246,8 +251,16 @@ async fn follow_order(State(app): State<Arc<App>>, Path(gid): Path<String>, head
     events::stream(&app, &gid, &headers).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// Ready: Redis answers and has the scripts. A database that is away does not stop the selling.
+/// Ready: Redis answers and has the scripts, and the server means to stay. A database that is away does not stop the selling.
 async fn ready(State(app): State<Arc<App>>) -> Response {
+    if *app.leaving.borrow() {
+        return Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "leaving",
+            "this server is about to stop; what reaches it until then is answered. Send new requests to another one",
+        )
+        .into_response();
+    }
     if app.node.redis.usable() {
         return axum::Json(serde_json::json!({ "ready": true, "redis": app.node.redis.promise().describe() }))
             .into_response();

@@ -249,15 +249,30 @@ async fn wait_for_end(
     let deadline = Instant::now() + wait;
     match asked.ended {
         // This node delivers it: its end is told here first.
-        Some(told) => match tokio::time::timeout_at(deadline, told).await {
-            Ok(Ok(ended)) => Ok(Some(ended)),
-            Ok(Err(_)) => follow(app, part, gid, deadline).await,
-            Err(_) => {
+        Some(told) => tokio::select! {
+            told = told => match told {
+                Ok(ended) => Ok(Some(ended)),
+                Err(_) => follow(app, part, gid, deadline).await,
+            },
+            () = out_of_patience(app, deadline) => {
                 part.waiters.give_up(address_of(gid));
                 Ok(None)
             }
         },
         None => follow(app, part, gid, deadline).await,
+    }
+}
+
+/// The time is up, or the server stops: its answer must be out before it ends, and the order goes on elsewhere.
+async fn out_of_patience(app: &App, deadline: Instant) {
+    let mut stopping = app.stopping.clone();
+    let stopped = async {
+        let _ = stopping.wait_for(|stop| *stop).await.map(|_| ()); // the error says the same
+        tokio::time::sleep(app.settings.wait_when_stopping).await;
+    };
+    tokio::select! {
+        () = tokio::time::sleep_until(deadline) => {}
+        () = stopped => {}
     }
 }
 
@@ -276,7 +291,7 @@ async fn follow(app: &App, part: &Part, gid: &Gid, deadline: Instant) -> Result<
         tokio::select! {
             Ok(ended) = told => return Ok(Some(ended)),
             _ = changed => {}
-            () = tokio::time::sleep_until(deadline) => {
+            () = out_of_patience(app, deadline) => {
                 part.waiters.give_up(address);
                 return Ok(None);
             }

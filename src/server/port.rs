@@ -1,8 +1,11 @@
 //! A port: accepts connections, bounds them, and lets them end in good order.
 
+use super::entrance::{Entrance, told_to_stop};
 use super::hot::{self, Rewound};
 use super::tls::{Stream, Tls};
 use super::{Doors, Port, answer};
+use http::Version;
+use http::header::{CONNECTION, HeaderValue};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -27,13 +30,20 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(WAITING_MAX)
 }
 
+/// How long connections without a request are kept once no new ones are taken: a request may be on its way to the door that
+/// just closed, and whoever sent it could not know if it was taken. Longer than it takes from one machine to the next.
+pub const LINGER: Duration = Duration::from_millis(200);
+
 /// Accepts connections until `stopping` says so; then lets requests under way end, for at most `grace`.
+///
+/// From the moment that the server is about to leave, each answer of HTTP/1 closes its connection, so that clients go
+/// elsewhere by themselves. Over HTTP/2 they are told to when the door closes.
 pub async fn run(
     listener: TcpListener,
     port: Port,
     doors: Arc<Doors>,
     tls: Option<Arc<Tls>>,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
     grace: Duration,
 ) {
     let settings = &doors.app.settings;
@@ -55,22 +65,23 @@ pub async fn run(
         .max_header_list_size(32 * 1024)
         .keep_alive_interval(Duration::from_secs(30));
     let builder = Arc::new(builder);
+    let mut told = stopping.clone();
+    let mut entrance = Entrance::new(listener, stopping.clone());
     loop {
         let permit = tokio::select! {
+            biased; // told to stop, it still takes those for whom there is room
             permit = connections.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
-            () = told_to_stop(&mut stopping) => break,
+            () = told_to_stop(&mut told) => break,
         };
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of file descriptors, mostly: give connections a moment to end.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-            () = told_to_stop(&mut stopping) => break,
+        let (stream, peer) = match entrance.next().await {
+            Some(Ok(accepted)) => accepted,
+            Some(Err(error)) => {
+                // Out of file descriptors, mostly: give connections a moment to end.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            None => break,
         };
         let _ = stream.set_nodelay(true);
         let (doors, builder, watcher, stopping) =
@@ -78,7 +89,14 @@ pub async fn run(
         let service_doors = doors.clone();
         let service = hyper::service::service_fn(move |request| {
             let doors = service_doors.clone();
-            async move { Ok::<_, std::convert::Infallible>(answer(&doors, port, peer, request).await) }
+            async move {
+                let closes = request.version() < Version::HTTP_2;
+                let mut response = answer(&doors, port, peer, request).await;
+                if closes && *doors.app.leaving.borrow() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, std::convert::Infallible>(response)
+            }
         });
         let (tls, patience) = (tls.clone(), settings.header_timeout);
         tokio::spawn(async move {
@@ -103,15 +121,16 @@ pub async fn run(
             drop(permit);
         });
     }
-    drop(listener);
-    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+    drop(entrance);
+    let ended = async {
+        if connections.available_permits() < settings.connections_max {
+            tokio::time::sleep(LINGER).await;
+        }
+        graceful.shutdown().await;
+    };
+    if tokio::time::timeout(grace, ended).await.is_err() {
         tracing::warn!("some requests did not end within the grace period");
     }
-}
-
-async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
-    // The error says that nobody is left to say it: stop as well.
-    let _ = stopping.wait_for(|stop| *stop).await.map(|_| ());
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub struct AppOptions {
     /// `(setting, value)`, such as `("delivery.lease_ms", "600")`; given as flags.
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    /// A command that becomes the server, such as `setpriv --no-new-privs`.
+    launcher: Vec<String>,
     data_dir: Option<PathBuf>,
 }
 
@@ -78,6 +80,12 @@ impl AppOptions {
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(earlier, _)| earlier != name);
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it by way of `launcher`, whose process becomes the server's.
+    pub fn launched_by(mut self, launcher: &[&str]) -> Self {
+        self.launcher = launcher.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -247,7 +255,14 @@ impl App {
     fn spawn(&mut self) {
         let program = std::env::var_os("RUSHLINE_TEST_PROGRAM") // to try a build of another kind, say release
             .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rushline")), PathBuf::from);
-        let mut command = Command::new(program);
+        let mut command = match self.options.launcher.split_first() {
+            Some((launcher, arguments)) => {
+                let mut command = Command::new(launcher);
+                command.args(arguments).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command.arg("serve").arg("--data-dir").arg(self.data_dir());
         let listens = self.options.settings.iter().any(|(name, _)| name == "http.listen");
         if !listens {
@@ -378,6 +393,10 @@ impl App {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
     }
 
     /// SIGTERM, and waits for the end.
