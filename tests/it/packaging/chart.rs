@@ -1,6 +1,6 @@
 //! The Helm charts, rendered as Helm does (tests/deploy/chart) and read as a cluster would.
 
-use super::{assert_good_configuration, at, documents, root, run, tool};
+use super::{assert_good_configuration, assert_may_listen, at, documents, root, run, tool};
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -96,6 +96,11 @@ fn the_chart_as_a_service() {
     for mount in node["volumeMounts"].as_array().unwrap() {
         assert!(mounted(mount["name"].as_str().unwrap()), "{mount}");
     }
+    assert_may_listen(&settings(node));
+    let tokens = settings(node).into_iter().find(|(name, _)| name == "RUSHLINE_SECURITY_TOKENS_FILE").unwrap().1;
+    let mounts = node["volumeMounts"].as_array().unwrap();
+    let mounted_at = |mount: &&Value| tokens.starts_with(mount["mountPath"].as_str().unwrap());
+    assert_eq!(mounts.iter().find(mounted_at).expect("the tokens are mounted")["readOnly"], true);
     // No password but out of a Secret.
     assert!(variables(node).iter().all(|(name, _)| !name.ends_with("_URL")), "{:?}", variables(node));
 }
@@ -133,6 +138,7 @@ fn all_that_can_be_turned_on_is_well_formed() {
         "podAnnotations": { "a": "b" }, "podLabels": { "c": "d" }, "nodeSelector": { "disk": "fast" },
         "tolerations": [{ "key": "sale", "operator": "Exists" }],
         "affinity": { "podAntiAffinity": {} },
+        "security": { "tokens": { "secretName": "" }, "allowOpen": true },
         "shutdown": { "preStopSeconds": 0, "pauseSeconds": 60, "graceSeconds": 120 },
         "serviceAccount": { "create": true, "name": "seller", "annotations": { "e": "f" } },
         "service": { "annotations": { "g": "h" } },
@@ -144,6 +150,7 @@ fn all_that_can_be_turned_on_is_well_formed() {
     let node = container(&manifests, "rushline");
     assert_eq!(node["image"], "registry.example/rushline:1.2.3");
     assert!(node["lifecycle"].is_null());
+    assert_may_listen(&settings(node));
     let pod = at(of(&manifests, "Deployment"), "spec.template.spec");
     assert_eq!(pod["serviceAccountName"], "seller");
     assert!(pod["volumes"].to_string().contains("rushline-tls"));
@@ -162,6 +169,7 @@ fn a_misspelt_value_is_refused() {
         (json!({ "secrets": { "REDIS_URL": { "name": "a", "key": "b" } } }), "REDIS_URL"),
         (json!({ "secrets": { "RUSHLINE_SPARE_URL": { "name": "a" } } }), "key"),
         (json!({ "replicas": 0 }), "replicas"),
+        (json!({ "security": { "tokens": { "secretName": "" } } }), "security.tokens"),
     ] {
         let Some(rendered) = render("rushline", &wrong) else { return };
         let said = rendered.expect_err(&wrong.to_string());
@@ -184,5 +192,6 @@ fn the_chart_as_a_sidecar() {
         let (_, address) = settings.iter().find(|(found, _)| found == name).unwrap();
         assert!(address.starts_with("127.0.0.1:"), "{address} is reached from outside the pod");
     }
+    assert_may_listen(&settings);
     assert_good_configuration(&[], &settings);
 }

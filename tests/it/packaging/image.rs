@@ -1,6 +1,6 @@
 //! The image and the compose file. Nothing is built or pulled here: there is no engine to do it.
 
-use super::{assert_good_configuration, at, read, root, run, tool};
+use super::{assert_good_configuration, assert_may_listen, at, read, root, run, tool};
 use serde_json::Value;
 use std::process::Command;
 
@@ -165,6 +165,7 @@ fn the_nodes_of_the_compose_file_have_settings_that_there_are() {
         let given = service["environment"].as_object().unwrap().iter();
         variables.extend(given.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())));
         assert_good_configuration(&[], &variables);
+        assert_may_listen(&variables);
         let number =
             |name: &str| -> u64 { variables.iter().find(|(found, _)| found == name).unwrap().1.parse().unwrap() };
         let needed = number("RUSHLINE_SHUTDOWN_PAUSE_MS") + number("RUSHLINE_SHUTDOWN_GRACE_MS") + 5_000;

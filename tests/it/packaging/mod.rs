@@ -59,6 +59,16 @@ fn assert_good_configuration(arguments: &[&str], variables: &[(String, String)])
     assert!(good, "{arguments:?} {variables:?}\n{said}");
 }
 
+/// Beyond its own machine the server listens only with tokens, or where somebody says that it may be open: without either it
+/// would not start.
+fn assert_may_listen(variables: &[(String, String)]) {
+    let value = |name: &str| variables.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value.as_str());
+    let loopback =
+        ["RUSHLINE_HTTP_LISTEN", "RUSHLINE_GRPC_LISTEN"].iter().all(|name| value(name).starts_with("127.0.0.1:"));
+    let guarded = !value("RUSHLINE_SECURITY_TOKENS_FILE").is_empty() || value("RUSHLINE_SECURITY_ALLOW_OPEN") == "true";
+    assert!(loopback || guarded, "{variables:?}");
+}
+
 /// Every YAML document of a text.
 fn documents(text: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
