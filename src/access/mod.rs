@@ -72,7 +72,8 @@ pub enum Denied {
     },
 }
 
-/// May this caller do what has this need? `place` is the sale or the gid that it is about.
+/// May this caller do what has this need? `place` is the sale or the gid that it is about; `None`: nobody has read it yet,
+/// and whoever does must ask again.
 pub fn decide(need: Need, caller: &Caller, place: Option<&str>) -> Result<(), Denied> {
     let Need::Role(needs) = need else { return Ok(()) };
     let by_other_role = caller.roles.without(Role::Buyer).meets(needs);
@@ -82,8 +83,9 @@ pub fn decide(need: Need, caller: &Caller, place: Option<&str>) -> Result<(), De
     if by_other_role || caller.sales.is_empty() {
         return Ok(());
     }
+    let Some(place) = place else { return Ok(()) };
     // A gid begins with its sale, and a sale's name has no dot.
-    let sale = place.unwrap_or_default().split('.').next().unwrap_or_default();
+    let sale = place.split('.').next().unwrap_or_default();
     let theirs = caller.sales.iter().any(|pattern| match pattern.strip_suffix('*') {
         Some(start) => sale.starts_with(start),
         None => sale == pattern,

@@ -40,6 +40,11 @@ impl Rule {
     pub fn is_operators(&self) -> bool {
         self.need == OPERATE
     }
+
+    /// Is it told only by the message which sale this is about? Whoever reads that asks once more (`server/rpc/`).
+    pub fn place_is_inside(&self) -> bool {
+        self.path.starts_with("/rushline.v1.Orders/")
+    }
 }
 
 const fn rule(method: &'static str, path: &'static str, need: Need) -> Rule {
@@ -92,6 +97,7 @@ pub static RULES: &[Rule] = &[
     rule("POST", "/v1/sales/{sale}/repair", OPERATE),
     rule("POST", "/v1/orders/{gid}/return", OPERATE),
     rule("POST", "/v1/orders/{gid}/retry", OPERATE),
+    rule("POST", "/v1/transactions/import", OPERATE),
     rule("POST", "/v1/transactions/{gid}/retry", OPERATE),
     rule("POST", "/v1/transactions/{gid}/stop", OPERATE),
     // dtm's interface over HTTP and JSON-RPC.
@@ -129,6 +135,25 @@ pub static RULES: &[Rule] = &[
     rule("POST", "/dtmgimp.Dtm/Subscribe", OPERATE),
     rule("POST", "/dtmgimp.Dtm/Unsubscribe", OPERATE),
     rule("POST", "/dtmgimp.Dtm/DeleteTopic", OPERATE),
+    rule("POST", "/rushline.v1.Orders/PlaceOrder", BUY),
+    rule("POST", "/rushline.v1.Orders/PlaceOrders", BUY),
+    rule("POST", "/rushline.v1.Orders/GetOrder", FOLLOW),
+    rule("POST", "/rushline.v1.Orders/WatchOrder", FOLLOW),
+    rule("POST", "/rushline.v1.Orders/ListOrders", READ),
+    rule("POST", "/rushline.v1.Orders/ConfirmOrder", BUY),
+    rule("POST", "/rushline.v1.Orders/CancelOrder", BUY),
+    rule("POST", "/rushline.v1.Orders/ExtendOrder", BUY),
+    rule("POST", "/rushline.v1.Orders/ReturnUnits", OPERATE),
+    rule("POST", "/rushline.v1.Sales/GetSale", READ),
+    rule("POST", "/rushline.v1.Sales/ListSales", READ),
+    rule("POST", "/rushline.v1.Sales/ListChanges", READ),
+    rule("POST", "/rushline.v1.Sales/AuditSale", READ),
+    rule("POST", "/rushline.v1.Sales/CreateSale", OPERATE),
+    rule("POST", "/rushline.v1.Sales/UpdateSale", OPERATE),
+    rule("POST", "/rushline.v1.Sales/PauseSale", OPERATE),
+    rule("POST", "/rushline.v1.Sales/ResumeSale", OPERATE),
+    rule("POST", "/rushline.v1.Sales/CloseSale", OPERATE),
+    rule("POST", "/rushline.v1.Sales/AddStock", OPERATE),
     rule("POST", "/grpc.health.v1.Health/Check", OPEN),
     rule("POST", "/grpc.health.v1.Health/Watch", OPEN),
     rule("POST", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", KNOWN),

@@ -1,7 +1,7 @@
 //! The command line: what can be typed, and how results, errors and exit codes look.
 //!
 //! `serve`, `dev` and `doctor` run the library in this process; all others are clients of a running server and know it
-//! only by its HTTP interface. Data goes to standard output, talk to standard error.
+//! only by its HTTP interface (`import` also reads dtm's Redis). Data goes to standard output, talk to standard error.
 //! Exit codes: 0 good, 1 failed (an audit's difference too), 2 usage, 3 configuration, 4 a dependency out of reach.
 
 mod audit;
@@ -11,6 +11,7 @@ mod connect;
 mod doctor;
 mod export;
 mod flags;
+mod import;
 mod manual;
 mod order;
 mod order_retry;
@@ -93,6 +94,9 @@ enum Command {
     /// Write orders or transactions as CSV or NDJSON.
     #[command(subcommand, after_help = export::EXAMPLES)]
     Export(export::Command),
+    /// Take over the unfinished transactions of another dtm server.
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::Args),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  rushline completions bash > /etc/bash_completion.d/rushline")]
     Completions(manual::CompletionsArgs),
@@ -120,7 +124,8 @@ Commands:
   top        watch it all, live                 export   orders and transactions as CSV or NDJSON
   config     show, check or write settings      help     rushline --help, rushline COMMAND --help
   repair     bring back what Redis lost         token    make tokens: who may do what
-  ready      ask a running server by exit code  completions, man   for shells and manuals
+  ready      ask a running server by exit code  import   take over from a dtm server
+  completions, man   for shells and manuals
 ";
 
 /// Reads the command line, does it, and says how it went.
@@ -161,6 +166,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Txn(command)) => client::block_on(txn::run(command)),
         Some(Command::Top(args)) => client::block_on(top::run(args)),
         Some(Command::Export(command)) => client::block_on(export::run(command)),
+        Some(Command::Import(args)) => client::block_on(import::run(args)),
         Some(Command::Completions(args)) => manual::completions(&args, Cli::command()),
         Some(Command::Token(command)) => token::run(command),
         Some(Command::Man(args)) => manual::man(&args, Cli::command()),

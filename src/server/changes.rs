@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// Changes of one page unless `limit` says otherwise.
-const PAGE_DEFAULT: usize = 100;
+pub const PAGE_DEFAULT: usize = 100;
 
 fn invalid(code: &'static str, invalid: Invalid) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, invalid.to_string()).field(invalid.field)
@@ -45,22 +45,29 @@ pub fn what(body: &[u8]) -> String {
 
 /// `GET /v1/sales/{sale}/changes[?limit=N]`: newest first.
 pub async fn page(app: &App, open: &Open, query: Option<&str>) -> Result<ChangesPage, Problem> {
+    let wrong = |field: &str, rule: String| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", format!("{field}: {rule}")).field(field)
+    };
     let mut limit = PAGE_DEFAULT;
     for (key, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        let wrong = |field: &str, rule: String| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", format!("{field}: {rule}")).field(field)
-        };
         match key.as_ref() {
-            "limit" => {
-                limit = value
-                    .parse()
-                    .ok()
-                    .filter(|limit| (1..=CHANGES_MAX).contains(limit))
-                    .ok_or_else(|| wrong("limit", format!("must be 1 to {CHANGES_MAX}, got `{value}`")))?;
-            }
+            "limit" => limit = limit_of(&value)?,
             other => return Err(wrong(other, "is not a parameter of this page: limit".into())),
         }
     }
+    last(app, open, limit).await
+}
+
+/// How many changes are asked for.
+pub fn limit_of(text: &str) -> Result<usize, Problem> {
+    text.parse().ok().filter(|limit| (1..=CHANGES_MAX).contains(limit)).ok_or_else(|| {
+        let rule = format!("limit: must be 1 to {CHANGES_MAX}, got `{text}`");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", rule).field("limit")
+    })
+}
+
+/// The last so many, newest first.
+pub async fn last(app: &App, open: &Open, limit: usize) -> Result<ChangesPage, Problem> {
     let changes = app.node.redis.changes(&open.head(), limit).await?;
     let view = |change: crate::domain::change::Change| ChangeView {
         at: time(Some(change.at_ms)),

@@ -75,7 +75,7 @@ fn check<B>(app: &App, rule: &Rule, place: &str, request: &Request<B>) -> Result
     if by_cookie && changes(rule, request.method()) && !is_same_origin(request) {
         return Err(No::cross_site(&caller.name));
     }
-    decide(rule.need, &caller, Some(place)).map_err(No::from)?;
+    decide(rule.need, &caller, (!rule.place_is_inside()).then_some(place)).map_err(No::from)?;
     Ok(Some(caller))
 }
 

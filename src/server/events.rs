@@ -15,7 +15,7 @@ use crate::store::orders::Address;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use std::convert::Infallible;
@@ -31,38 +31,22 @@ const COME_BACK_MS: u64 = 1_000;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub async fn stream(app: &Arc<App>, gid: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    let unknown = || Problem::unknown_order(gid);
-    let parsed: Gid = gid.parse().map_err(|_| unknown())?;
+    let parsed: Gid = gid.parse().map_err(|_| Problem::unknown_order(gid))?;
     let heard = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()).and_then(Status::parse);
-    let permit = app.event_streams.clone().try_acquire_owned().map_err(|_| {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too_many_streams",
-            "this server holds as many event streams as it may (setting http.event_streams_max); \
-             GET /v1/orders/{gid}?wait_ms= says the same",
-        )
-        .retry_after(1)
-    })?;
-    let view = look_up(app, &parsed).await?.ok_or_else(unknown)?;
-    if heard == Some(view.status) && is_over(view.status) {
+    let Some(following) = Following::begin(app, parsed, heard).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
-    }
-    let part = app.node.open(&parsed.sale).await?.and_then(|open| open.part(parsed.partition));
-    let following = Following {
-        app: app.clone(),
-        address: Address { entry: parsed.entry, index: parsed.index },
-        gid: parsed,
-        part,
-        heard,
-        begun: false,
-        over: false,
-        _permit: permit,
     };
-    let events = stream::unfold(following, |mut following| async move {
-        let chunk = following.next().await?;
-        Some((Ok::<_, Infallible>(Bytes::from(chunk)), following))
+    let begin = stream::iter([format!("retry: {COME_BACK_MS}\n\n")]);
+    let news = stream::unfold(following, |mut following| async move {
+        let chunk = match following.next().await {
+            News::Status(view) => event(&view),
+            News::None => ": no news\n\n".into(),
+            News::Away => ": this order cannot be looked up at present\n\n".into(),
+            News::Over | News::Stopping => return None, // the client comes back, to another node
+        };
+        Some((chunk, following))
     });
-    Ok(response(events))
+    Ok(response(begin.chain(news).map(|chunk| Ok(Bytes::from(chunk)))))
 }
 
 /// Server-sent events, as they come.
@@ -81,8 +65,21 @@ fn is_over(status: Status) -> bool {
     !matches!(status.as_str(), "submitted" | "reserved")
 }
 
+/// What there is to say about an order that is followed.
+pub enum News {
+    Status(OrderView),
+    /// Nothing for as long as a line may be silent.
+    None,
+    /// Neither Redis nor the records can be asked.
+    Away,
+    /// The last status was said, or the order is forgotten.
+    Over,
+    /// The server stops; another goes on.
+    Stopping,
+}
+
 /// One client and its order. Dropped when the client hangs up.
-struct Following {
+pub struct Following {
     app: Arc<App>,
     gid: Gid,
     address: Address,
@@ -90,21 +87,36 @@ struct Following {
     part: Option<Arc<Part>>,
     /// The last status that the client knows.
     heard: Option<Status>,
-    begun: bool,
     over: bool,
     /// Its place among all streams.
     _permit: OwnedSemaphorePermit,
 }
 
 impl Following {
-    /// What to send next; `None`: the stream is over.
-    async fn next(&mut self) -> Option<String> {
-        if !self.begun {
-            self.begun = true;
-            return Some(format!("retry: {COME_BACK_MS}\n\n"));
+    /// Takes a place among the streams. `None`: the order is over, and the client knows how.
+    pub async fn begin(app: &Arc<App>, gid: Gid, heard: Option<Status>) -> Result<Option<Self>, Problem> {
+        let permit = app.event_streams.clone().try_acquire_owned().map_err(|_| {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_streams",
+                "this server holds as many event streams as it may (setting http.event_streams_max); \
+                 GET /v1/orders/{gid}?wait_ms= says the same",
+            )
+            .retry_after(1)
+        })?;
+        let view = look_up(app, &gid).await?.ok_or_else(|| Problem::unknown_order(&gid.to_string()))?;
+        if heard == Some(view.status) && is_over(view.status) {
+            return Ok(None);
         }
+        let part = app.node.open(&gid.sale).await?.and_then(|open| open.part(gid.partition));
+        let address = Address { entry: gid.entry, index: gid.index };
+        Ok(Some(Self { app: app.clone(), gid, address, part, heard, over: false, _permit: permit }))
+    }
+
+    /// What to say next.
+    pub async fn next(&mut self) -> News {
         if self.over {
-            return None;
+            return News::Over;
         }
         let heartbeat = Instant::now() + self.app.settings.heartbeat;
         let mut stopping = self.app.stopping.clone();
@@ -116,32 +128,31 @@ impl Following {
                     self.heard = Some(view.status);
                     self.over = is_over(view.status);
                     self.give_up();
-                    return Some(event(&view));
+                    return News::Status(view);
                 }
-                Ok(Some(view)) if is_over(view.status) => return None,
+                Ok(Some(view)) if is_over(view.status) => return News::Over,
                 Ok(Some(_)) => {}
-                Ok(None) => return None, // forgotten by the records too
+                Ok(None) => return News::Over, // forgotten by the records too
                 Err(problem) => {
                     tracing::debug!(gid = %self.gid, problem = problem.detail, "an order cannot be followed at present");
                     tokio::time::sleep_until((Instant::now() + LOOK_AGAIN).min(heartbeat)).await;
                     if Instant::now() >= heartbeat {
                         self.give_up();
-                        return Some(": this order cannot be looked up at present\n\n".into());
+                        return News::Away;
                     }
                     continue;
                 }
             }
-            let (Some(part), Some(ended_here)) = (&self.part, ended_here) else { return None };
+            let (Some(part), Some(ended_here)) = (&self.part, ended_here) else { return News::Over };
             let changed = part.watch.changed(self.address, self.heard.unwrap_or(Status::Submitted));
             tokio::select! {
                 _ = ended_here => {}
                 _ = changed => {}
                 () = tokio::time::sleep_until(heartbeat) => {
                     self.give_up();
-                    return Some(": no news\n\n".into());
+                    return News::None;
                 }
-                // The client comes back, to another node.
-                _ = stopping.wait_for(|stop| *stop) => return None,
+                _ = stopping.wait_for(|stop| *stop) => return News::Stopping,
             }
         }
     }

@@ -1,8 +1,9 @@
-//! What is answered over gRPC, on either port: dtm's service, health and reflection.
+//! What is answered over gRPC, on either port: dtm's service, rushline's own (`rpc/`), health and reflection.
 
-use super::{App, dtm};
-use crate::proto::DTM_DESCRIPTORS;
+use super::{App, dtm, rpc};
 use crate::proto::dtmgimp::dtm_server::SERVICE_NAME as DTM;
+use crate::proto::rushline::v1::{orders_server::SERVICE_NAME as ORDERS, sales_server::SERVICE_NAME as SALES};
+use crate::proto::{DTM_DESCRIPTORS, RUSHLINE_DESCRIPTORS};
 use axum::Router;
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
@@ -21,6 +22,8 @@ use tower::ServiceExt;
 
 /// How often health looks at what Redis is like.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What health is asked about: the server as a whole, and each service.
+const SERVICES: [&str; 4] = ["", DTM, ORDERS, SALES];
 
 /// Asked of any request, so it looks at the version first: orders come by HTTP/1 mostly.
 pub fn is_grpc<B>(request: &Request<B>) -> bool {
@@ -34,12 +37,17 @@ pub fn routes(app: Arc<App>) -> (Router, HealthReporter) {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DTM_DESCRIPTORS)
+            .register_encoded_file_descriptor_set(RUSHLINE_DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .with_service_name(DTM)
+            .with_service_name(ORDERS)
+            .with_service_name(SALES)
             .with_service_name(HealthServer::<HealthService>::NAME)
     };
     let described = "the descriptors are those that the code was made from";
-    let routes = Routes::new(dtm::grpc::service(app))
+    let routes = Routes::new(dtm::grpc::service(app.clone()))
+        .add_service(rpc::orders(app.clone()))
+        .add_service(rpc::sales(app))
         .add_service(HealthServer::new(HealthService::from_health_reporter(health.clone())))
         .add_service(reflection().build_v1().expect(described))
         .add_service(reflection().build_v1alpha().expect(described)) // what grpcurl and older tools ask
@@ -90,13 +98,13 @@ pub async fn follow_health(app: Arc<App>, mut health: HealthReporter, mut stoppi
     }
     tell(&health, ServingStatus::NotServing).await;
     let _ = stopping.wait_for(|stop| *stop).await.map(|_| ()); // the error says that nobody is left to say it
-    for service in ["", DTM] {
+    for service in SERVICES {
         health.clear_service_status(service).await; // a watch would hold its connection for the whole grace period
     }
 }
 
 async fn tell(health: &HealthReporter, status: ServingStatus) {
-    for service in ["", DTM] {
+    for service in SERVICES {
         health.set_service_status(service, status).await;
     }
 }

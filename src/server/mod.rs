@@ -25,13 +25,14 @@ mod problem;
 mod repair;
 mod reservations;
 mod returns;
+mod rpc;
 mod sales;
 mod search;
 pub mod tls;
 mod why;
 pub mod wire;
 
-pub use dtm::{grpc::read as read_grpc, json_rpc::decode as read_json_rpc};
+pub use dtm::{adopt::TRANSACTIONS_MAX as IMPORT_MAX, grpc::read as read_grpc, json_rpc::decode as read_json_rpc};
 
 use crate::access::Guard;
 use crate::driver::Driver;
@@ -206,6 +207,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/sales/{sale}/orders", get(search::orders::list))
         .route("/v1/sales/{sale}/buyers/{buyer}", get(why::of_buyer))
         .route("/v1/transactions", get(search::transactions::list))
+        .route("/v1/transactions/import", post(dtm::adopt::import))
         .route("/v1/transactions/{gid}", get(search::transactions::show))
         .route("/v1/transactions/{gid}/retry", post(search::transactions::retry))
         .route("/v1/transactions/{gid}/stop", post(search::transactions::stop))

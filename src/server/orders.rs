@@ -3,7 +3,7 @@
 use super::problem::{self, Problem};
 use super::wire::{OrderView, PlaceOrder, time};
 use super::{App, Settings};
-use crate::domain::ids::{Gid, IdempotencyKey, SaleName};
+use crate::domain::ids::{Gid, IdempotencyKey};
 use crate::domain::order::{Order, Record, Status};
 use crate::domain::reservation::{State, Telling};
 use crate::domain::trace::TraceContext;
@@ -77,21 +77,29 @@ pub type Read = (Arc<Open>, Order, Duration);
 pub async fn read(app: &App, sale: &str, head: Head<'_>, body: &[u8]) -> Result<Read, Problem> {
     let open = match app.node.opened(sale) {
         Some(open) => open,
-        None => {
-            let name = SaleName::parse(sale).map_err(|_| Problem::unknown_sale(sale))?;
-            Box::pin(app.node.open(&name)).await?.ok_or_else(|| Problem::unknown_sale(sale))?
-        }
+        None => Box::pin(super::sales::open(app, sale)).await?,
     };
     let wait = wait_of(app, head.query)?;
-    let key = head.key.map(read_key).transpose()?;
     let trace = head.traceparent.and_then(|parent| TraceContext::read(parent, head.tracestate));
-    let order = parse(body)?.into_order(key, trace)?;
+    let order = order_of(&open, parse(body)?, head.key, trace)?;
+    Ok((open, order, wait))
+}
+
+/// The order that is asked for, once it is known that this sale can decide about it.
+pub fn order_of(
+    open: &Open,
+    asked: PlaceOrder<'_>,
+    key: Option<&[u8]>,
+    trace: Option<TraceContext>,
+) -> Result<Order, Problem> {
+    let key = key.map(read_key).transpose()?;
+    let order = asked.into_order(key, trace)?;
     if open.sale.by_moves {
         // A key that the sale has a limit by must be named: without it the limit would be none.
         let (none, terms) = (BTreeMap::new(), &open.sale.stored.load().settings.terms);
         terms.counted(order.buyer.as_str(), order.limits_by.as_deref().unwrap_or(&none), &order.items)?;
     }
-    Ok((open, order, wait))
+    Ok(order)
 }
 
 /// The order's turn among the requests with its key.
@@ -110,67 +118,83 @@ pub async fn decide(app: &App, open: &Open, order: Order, wait: Duration, turn: 
 async fn try_decide(
     app: &App,
     open: &Open,
-    mut order: Order,
-    wait: Duration,
-    turn: Turn,
-) -> Result<Response<Full<Bytes>>, Problem> {
-    let Some(mut span) = trace::begin("place order", trace::Kind::Server, order.trace.as_deref()) else {
-        return decided(app, open, order, wait, turn, None).await;
-    };
-    span.set("rushline.sale", open.sale.name.as_str());
-    order.trace = Some(Box::new(span.context()));
-    let answer = decided(app, open, order, wait, turn, Some(&mut span)).await;
-    let status = answer.as_ref().map_or_else(|problem| problem.status, |response| response.status());
-    span.set("http.response.status_code", u64::from(status.as_u16()));
-    if status.is_server_error() {
-        span.fail("server error");
-    }
-    answer
-}
-
-/// Has it decided, and notes on its span, if it has one, what came of it.
-async fn decided(
-    app: &App,
-    open: &Open,
     order: Order,
     wait: Duration,
     turn: Turn,
-    mut span: Option<&mut trace::Span>,
 ) -> Result<Response<Full<Bytes>>, Problem> {
-    let mut outcome = |outcome: &str| {
-        if let Some(span) = &mut span {
-            span.set("rushline.outcome", outcome);
-        }
-    };
-    let place = app.node.refusals.place(&open.sale.name, order.buyer.as_str(), now_ms());
     // Written before the order goes its way: cheaper than keeping a copy of its items.
     let items = serde_json::to_string(&order.items).expect("items are plain data");
-    let (part, asked) = match app.node.place(open, order, turn, !wait.is_zero()).await? {
-        Placed::Refused(refusal) => {
-            outcome(refusal.code());
-            app.node.refusals.note(place, refusal, now_ms());
-            return Ok(refused(open, refusal));
+    match outcome(app, open, order, Wait { most: wait, latest: None }, turn).await? {
+        Outcome::Refused(refusal) => Ok(refused(open, refusal)),
+        Outcome::Placed { gid, replayed, ended } => answer(&gid, &items, replayed, ended),
+    }
+}
+
+/// What became of an order request.
+pub enum Outcome {
+    Refused(Refusal),
+    Placed {
+        gid: Gid,
+        /// An earlier request with its key placed it.
+        replayed: bool,
+        /// Its end, if that came while it was waited for.
+        ended: Option<Ended>,
+    },
+}
+
+/// How long a caller waits for the end of an order.
+#[derive(Debug, Clone, Copy)]
+pub struct Wait {
+    /// From when it was decided.
+    pub most: Duration,
+    /// And never longer than this.
+    pub latest: Option<Instant>,
+}
+
+/// Has the order decided, and waits for its end as long as is asked. Every door comes here.
+pub async fn outcome(app: &App, open: &Open, mut order: Order, wait: Wait, turn: Turn) -> Result<Outcome, Problem> {
+    let Some(mut span) = trace::begin("place order", trace::Kind::Server, order.trace.as_deref()) else {
+        return decided(app, open, order, wait, turn).await;
+    };
+    span.set("rushline.sale", open.sale.name.as_str());
+    order.trace = Some(Box::new(span.context()));
+    let came = decided(app, open, order, wait, turn).await;
+    match &came {
+        Ok(Outcome::Refused(refusal)) => span.set("rushline.outcome", refusal.code()),
+        Ok(Outcome::Placed { gid, replayed, .. }) => {
+            span.set("rushline.outcome", if *replayed { "replayed" } else { "admitted" });
+            span.set("rushline.gid", gid.to_string());
         }
+        Err(problem) => {
+            span.set("http.response.status_code", u64::from(problem.status.as_u16()));
+            if problem.status.is_server_error() {
+                span.fail("server error");
+            }
+        }
+    }
+    came
+}
+
+async fn decided(app: &App, open: &Open, order: Order, wait: Wait, turn: Turn) -> Result<Outcome, Problem> {
+    let place = app.node.refusals.place(&open.sale.name, order.buyer.as_str(), now_ms());
+    let refuse = |refusal| {
+        app.node.refusals.note(place, refusal, now_ms());
+        Ok(Outcome::Refused(refusal))
+    };
+    let (part, asked) = match app.node.place(open, order, turn, !wait.most.is_zero()).await? {
+        Placed::Refused(refusal) => return refuse(refusal),
         Placed::Asked(part, asked) => (part, asked),
     };
     match asked.answer {
-        Answer::Refused(refusal) => {
-            outcome(refusal.code());
-            app.node.refusals.note(place, refusal, now_ms());
-            Ok(refused(open, refusal))
-        }
+        Answer::Refused(refusal) => refuse(refusal),
         Answer::Admitted { address, replayed } => {
             let gid = part.gid(address);
-            outcome(if replayed { "replayed" } else { "admitted" });
-            if let Some(span) = &mut span {
-                span.set("rushline.gid", gid.to_string());
-            }
             // In a box, as the opening of a sale above: rare, and large enough to be felt wherever it is only carried along.
-            let ended = match wait.is_zero() {
+            let ended = match wait.most.is_zero() {
                 true => None,
                 false => Box::pin(wait_for_end(app, &part, &gid, asked, wait)).await?,
             };
-            answer(&gid, &items, replayed, ended)
+            Ok(Outcome::Placed { gid, replayed, ended })
         }
     }
 }
@@ -178,25 +202,23 @@ async fn decided(
 /// A refusal, with what this sale knows about when to come back.
 fn refused(open: &Open, refusal: Refusal) -> Response<Full<Bytes>> {
     let mut response = problem::refusal_response(refusal);
-    if refusal != Refusal::NotOpen {
-        return response;
+    if refusal == Refusal::NotOpen {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(opens_in_s(open)));
     }
+    response
+}
+
+/// In how many seconds a sale that is not open opens, at least one.
+pub fn opens_in_s(open: &Open) -> u64 {
     let opens_ms = open.sale.stored.load().settings.window.opens_ms.unwrap_or_default();
     let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
-    let wait_s = opens_ms.saturating_sub(now_ms).div_ceil(1000).max(1);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait_s));
-    response
+    opens_ms.saturating_sub(now_ms).div_ceil(1000).max(1)
 }
 
 fn answer(gid: &Gid, items: &str, replayed: bool, ended: Option<Ended>) -> Result<Response<Full<Bytes>>, Problem> {
     let status = ended.as_ref().map_or(Status::Submitted, |ended| ended.status);
     if status == Status::Failed {
-        let message = ended.and_then(|ended| ended.message).unwrap_or_default();
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            "order_refused",
-            format!("the order service refused order {gid}; its units went back: {message}"),
-        ));
+        return Err(order_refused(gid, ended.and_then(|ended| ended.message)));
     }
     // Neither a gid nor a status has anything to escape.
     let body = format!(r#"{{"gid":"{gid}","status":"{}","items":{items}}}"#, status.as_str());
@@ -207,6 +229,16 @@ fn answer(gid: &Gid, items: &str, replayed: bool, ended: Option<Ended>) -> Resul
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
+}
+
+/// The order service said no while somebody waited for it.
+pub fn order_refused(gid: &Gid, message: Option<String>) -> Problem {
+    let message = message.unwrap_or_default();
+    Problem::new(
+        StatusCode::CONFLICT,
+        "order_refused",
+        format!("the order service refused order {gid}; its units went back: {message}"),
+    )
 }
 
 /// `wait_ms` of a query, cut to the longest that is granted.
@@ -272,14 +304,9 @@ fn parse(body: &[u8]) -> Result<PlaceOrder<'_>, Problem> {
 }
 
 /// Waits until the order ends, or the time is up: then `None`.
-async fn wait_for_end(
-    app: &App,
-    part: &Part,
-    gid: &Gid,
-    asked: Asked,
-    wait: Duration,
-) -> Result<Option<Ended>, Problem> {
-    let deadline = Instant::now() + wait;
+async fn wait_for_end(app: &App, part: &Part, gid: &Gid, asked: Asked, wait: Wait) -> Result<Option<Ended>, Problem> {
+    let most = Instant::now() + wait.most;
+    let deadline = wait.latest.map_or(most, |latest| latest.min(most));
     match asked.ended {
         // This node delivers it: its end is told here first.
         Some(told) => tokio::select! {
@@ -340,6 +367,11 @@ fn address_of(gid: &Gid) -> Address {
 /// `GET /v1/orders/{gid}[?wait_ms=]`
 pub async fn show(app: &Arc<App>, gid: &str, query: Option<&str>) -> Result<OrderView, Problem> {
     let wait = wait_of(app, query)?;
+    show_after(app, gid, wait).await
+}
+
+/// How an order stands; one that is only submitted is waited for.
+pub async fn show_after(app: &App, gid: &str, wait: Duration) -> Result<OrderView, Problem> {
     let unknown = || Problem::unknown_order(gid);
     let parsed: Gid = gid.parse().map_err(|_| unknown())?;
     let view = look_up(app, &parsed).await?.ok_or_else(unknown)?;

@@ -1,4 +1,4 @@
-//! Reservations over HTTP: paying, giving up, extending.
+//! Reservations: paying, giving up, extending. Over HTTP here; `rpc/` calls the same three functions.
 
 use super::App;
 use super::json;
@@ -19,25 +19,39 @@ use bytes::Bytes;
 use http::StatusCode;
 use std::sync::Arc;
 
-type Answer = Result<Json<ReservationView>, Problem>;
+type Answer = Result<ReservationView, Problem>;
+type JsonAnswer = Result<Json<ReservationView>, Problem>;
 
-/// `POST /v1/orders/{gid}/confirm`: paid, in full or (with `items`) in part.
-pub async fn confirm(Shared(app): Shared<Arc<App>>, Path(gid): Path<String>, body: Bytes) -> Answer {
-    let request: Confirm = parse(&body)?;
-    let part = request.into_part().map_err(invalid)?;
-    ask(&app, &gid, Ask::Confirm(part)).await
+/// `POST /v1/orders/{gid}/confirm`
+pub async fn confirm(Shared(app): Shared<Arc<App>>, Path(gid): Path<String>, body: Bytes) -> JsonAnswer {
+    confirmed(&app, &gid, parse(&body)?).await.map(Json)
 }
 
-/// `POST /v1/orders/{gid}/cancel`: given up.
-pub async fn cancel(Shared(app): Shared<Arc<App>>, Path(gid): Path<String>, body: Bytes) -> Answer {
+/// `POST /v1/orders/{gid}/cancel`
+pub async fn cancel(Shared(app): Shared<Arc<App>>, Path(gid): Path<String>, body: Bytes) -> JsonAnswer {
     let _nothing: super::wire::Nothing = parse(&body)?;
-    ask(&app, &gid, Ask::Cancel).await
+    cancelled(&app, &gid).await.map(Json)
 }
 
-/// `POST /v1/orders/{gid}/extend`: held for longer, up to `reserve_max_ms` of the sale.
-pub async fn extend(Shared(app): Shared<Arc<App>>, Path(gid): Path<String>, body: Bytes) -> Answer {
-    let request: Extend = parse(&body)?;
-    ask(&app, &gid, Ask::Extend(request.for_ms().map_err(invalid)?)).await
+/// `POST /v1/orders/{gid}/extend`
+pub async fn extend(Shared(app): Shared<Arc<App>>, Path(gid): Path<String>, body: Bytes) -> JsonAnswer {
+    extended(&app, &gid, &parse(&body)?).await.map(Json)
+}
+
+/// Paid, in full or (with `items`) in part.
+pub async fn confirmed(app: &App, gid: &str, request: Confirm) -> Answer {
+    let part = request.into_part().map_err(invalid)?;
+    ask(app, gid, Ask::Confirm(part)).await
+}
+
+/// Given up.
+pub async fn cancelled(app: &App, gid: &str) -> Answer {
+    ask(app, gid, Ask::Cancel).await
+}
+
+/// Held for longer, up to `reserve_max_ms` of the sale.
+pub async fn extended(app: &App, gid: &str, request: &Extend) -> Answer {
+    ask(app, gid, Ask::Extend(request.for_ms().map_err(invalid)?)).await
 }
 
 /// A body may be left out where nothing needs to be said.
@@ -132,9 +146,9 @@ fn judge(gid: &Gid, ask: &Ask, state: State, ordered: Option<&[Item]>, view: Res
                     format!("order {gid} is confirmed already, with other units: {paid}. It stays so"),
                 );
             }
-            Ok(Json(view))
+            Ok(view)
         }
-        (Ask::Cancel, State::Ended(End::Cancelled, _)) | (Ask::Extend(_), State::Open { .. }) => Ok(Json(view)),
+        (Ask::Cancel, State::Ended(End::Cancelled, _)) | (Ask::Extend(_), State::Open { .. }) => Ok(view),
         (_, State::Ended(End::Confirmed, _)) => {
             conflict("confirmed", format!("order {gid} is confirmed, for good; units come back by returning them"))
         }

@@ -1,4 +1,4 @@
-//! Returns over HTTP: units that were sold come back on sale.
+//! Returns: units that were sold come back on sale. Over HTTP here; `rpc/` calls [`returned`] too.
 
 use super::App;
 use super::deed::Deed;
@@ -32,13 +32,17 @@ pub async fn place(
     deed: Deed,
     body: Bytes,
 ) -> Result<Json<ReturnView>, Problem> {
-    let request: ReturnUnits = json::parse(&body, "invalid_return")?;
+    returned(&app, &text, json::parse(&body, "invalid_return")?, &deed).await.map(Json)
+}
+
+/// Has the units counted back, each request once.
+pub async fn returned(app: &App, text: &str, request: ReturnUnits, deed: &Deed) -> Result<ReturnView, Problem> {
     let (items, request_id) = request.into_items().map_err(invalid)?;
     deed.note(None, Some(&request_id));
-    let unknown = || Problem::unknown_order(&text);
+    let unknown = || Problem::unknown_order(text);
     let gid: Gid = text.parse().map_err(|_| unknown())?;
-    let part = part_of(&app, &gid).await?.ok_or_else(unknown)?;
-    let view = look_up(&app, &gid).await?.ok_or_else(unknown)?;
+    let part = part_of(app, &gid).await?.ok_or_else(unknown)?;
+    let view = look_up(app, &gid).await?.ok_or_else(unknown)?;
     if view.status != Status::Succeed {
         return Err(Problem::new(
             StatusCode::CONFLICT,
@@ -107,7 +111,7 @@ pub async fn place(
             .field("quantity"));
         }
     };
-    Ok(Json(ReturnView { gid: gid.to_string(), request_id, items, returned: all, replayed }))
+    Ok(ReturnView { gid: gid.to_string(), request_id, items, returned: all, replayed })
 }
 
 fn units(items: &[Item]) -> u64 {

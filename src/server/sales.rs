@@ -1,4 +1,5 @@
-//! Sales over HTTP: creating, showing, changing, restocking, auditing, paging through records.
+//! Sales: creating, showing, changing, restocking, auditing, paging through records. Each as the function that every
+//! door calls, with the JSON body of the HTTP interface, and as its HTTP handler.
 
 use super::App;
 use super::changes;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 type Answer<T> = Result<T, Problem>;
 
@@ -42,7 +44,13 @@ pub(super) async fn open(app: &App, name: &str) -> Answer<Arc<Open>> {
 
 /// `POST /v1/sales`: 201 new, 200 the same again, 409 another of that name.
 pub async fn create(State(app): State<Arc<App>>, deed: Deed, body: Bytes) -> Answer<Response> {
-    let request: CreateSale = json::parse(&body, "invalid_sale")?;
+    let (created, view) = created(&app, &deed, &body).await?;
+    let status = if created == Created::New { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(view)).into_response())
+}
+
+pub async fn created(app: &App, deed: &Deed, body: &[u8]) -> Answer<(Created, SaleView)> {
+    let request: CreateSale = json::parse(body, "invalid_sale")?;
     deed.target(&request.sale);
     let canonical = serde_json::to_string(&request).expect("it was just read from JSON");
     let partitions = request.partitions;
@@ -66,19 +74,22 @@ pub async fn create(State(app): State<Arc<App>>, deed: Deed, body: Bytes) -> Ans
             format!("a sale `{}` was created with another body; it is unchanged. PATCH changes it", new.sale),
         ));
     };
-    let status = if created == Created::New { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(view(&app, &open).await?)).into_response())
+    Ok((created, view(app, &open).await?))
 }
 
 /// `GET /v1/sales`
 pub async fn list(State(app): State<Arc<App>>) -> Answer<Json<serde_json::Value>> {
+    Ok(Json(serde_json::json!({ "sales": all(&app).await? })))
+}
+
+pub async fn all(app: &App) -> Answer<Vec<SaleView>> {
     let mut sales = Vec::new();
     for name in app.node.redis.sale_names().await? {
         if let Some(open) = app.node.open(&name).await? {
-            sales.push(view(&app, &open).await?);
+            sales.push(view(app, &open).await?);
         }
     }
-    Ok(Json(serde_json::json!({ "sales": sales })))
+    Ok(sales)
 }
 
 /// `GET /v1/sales/{sale}`
@@ -148,15 +159,19 @@ pub async fn update(
     deed: Deed,
     body: Bytes,
 ) -> Answer<Json<SaleView>> {
-    let change: UpdateSale = json::parse(&body, "invalid_sale")?;
+    updated(&app, &name, &headers, &deed, &body).await.map(Json)
+}
+
+pub async fn updated(app: &App, name: &str, headers: &HeaderMap, deed: &Deed, body: &[u8]) -> Answer<SaleView> {
+    let change: UpdateSale = json::parse(body, "invalid_sale")?;
     deed.note(change.reason.as_deref(), change.request_id.as_deref());
-    let note = changes::note("invalid_sale", &headers, change.reason.as_deref())?;
+    let note = changes::note("invalid_sale", headers, change.reason.as_deref())?;
     change.request_id.as_deref().map_or(Ok(()), check_request_id).map_err(invalid_sale)?;
     let request_id = change.request_id.as_deref().unwrap_or_default();
-    let what = changes::what(&body);
-    let open = open(&app, &name).await?;
+    let what = changes::what(body);
+    let open = open(app, name).await?;
     if let Some(partitions) = change.partitions {
-        grow(&app, &open, partitions).await?;
+        grow(app, &open, partitions).await?;
     }
     for _ in 0..UPDATE_TRIES {
         app.node.refresh(&open).await?;
@@ -165,16 +180,16 @@ pub async fn update(
         change.apply(&mut settings).map_err(invalid_sale)?;
         // With an id it is noted all the same: repeated later it must not undo what others did meanwhile.
         if settings == stored.settings && request_id.is_empty() {
-            return Ok(Json(view(&app, &open).await?));
+            return view(app, &open).await;
         }
         match app.node.redis.update_sale(&open.head(), stored.version, &settings, request_id, &what, &note).await? {
             Updated::Done | Updated::Duplicate => {
-                acknowledge(&app, &open).await?;
-                return Ok(Json(view(&app, &open).await?));
+                acknowledge(app, &open).await?;
+                return view(app, &open).await;
             }
             Updated::Stale => {}
             Updated::Reused => return Err(reused(request_id)),
-            Updated::Closed => return Err(closed(&name)),
+            Updated::Closed => return Err(closed(name)),
         }
     }
     Err(Problem::new(
@@ -235,7 +250,11 @@ pub async fn add_stock(
     deed: Deed,
     body: Bytes,
 ) -> Answer<Json<StockAdded>> {
-    let request: AddStock = json::parse(&body, "invalid_stock")?;
+    stock_added(&app, &name, &headers, &deed, &body).await.map(Json)
+}
+
+pub async fn stock_added(app: &App, name: &str, headers: &HeaderMap, deed: &Deed, body: &[u8]) -> Answer<StockAdded> {
+    let request: AddStock = json::parse(body, "invalid_stock")?;
     deed.note(request.reason.as_deref(), Some(&request.request_id));
     let invalid = |field: &str, rule: String| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_stock", format!("{field}: {rule}")).field(field)
@@ -249,21 +268,21 @@ pub async fn add_stock(
     }
     let id = &request.request_id;
     check_request_id(id).map_err(|error| invalid(error.field, error.rule))?;
-    let note = changes::note("invalid_stock", &headers, request.reason.as_deref())?;
-    let open = open(&app, &name).await?;
+    let note = changes::note("invalid_stock", headers, request.reason.as_deref())?;
+    let open = open(app, name).await?;
     if request.units < 0 {
         // Partition 0 is where units are withdrawn: what is to go must be there.
         app.node.collect(&open, &sku, request.units.unsigned_abs()).await?;
     }
     let added = app.node.redis.add_stock(&open.head(), &sku, request.units, id, &note).await?;
-    acknowledge(&app, &open).await?;
+    acknowledge(app, &open).await?;
     let (units, replayed) = match added {
         Restocked::Changed(units) => (units, false),
         Restocked::Duplicate(units) => (units, true),
         Restocked::Reused => {
             return Err(reused(id));
         }
-        Restocked::Closed => return Err(closed(&name)),
+        Restocked::Closed => return Err(closed(name)),
         Restocked::TooMany => return Err(invalid("units", format!("a SKU is loaded with at most {UNITS_MAX} units"))),
         Restocked::UnknownSku => {
             return Err(Problem::new(
@@ -274,7 +293,7 @@ pub async fn add_stock(
             .field("sku"));
         }
     };
-    Ok(Json(StockAdded { sku: sku.to_string(), units, request_id: request.request_id, replayed }))
+    Ok(StockAdded { sku: sku.to_string(), units, request_id: request.request_id, replayed })
 }
 
 /// `GET /v1/sales/{sale}/audit[?wait_ms=]`
@@ -284,16 +303,19 @@ pub async fn audit(
     RawQuery(query): RawQuery,
 ) -> Answer<Json<Report>> {
     let wait = orders::wait_of(&app, query.as_deref())?;
-    let open = open(&app, &name).await?;
-    match audit::audit(&app.node, &app.records, &open, wait).await {
-        Ok(report) => Ok(Json(report)),
-        Err(error) => Err(Problem::new(
+    audited(&app, &name, wait).await.map(Json)
+}
+
+pub async fn audited(app: &App, name: &str, wait: Duration) -> Answer<Report> {
+    let open = open(app, name).await?;
+    audit::audit(&app.node, &app.records, &open, wait).await.map_err(|error| {
+        Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "audit_incomplete",
             format!("the audit could not read everything it compares: {error:#}. It changes nothing; ask again"),
         )
-        .retry_after(2)),
-    }
+        .retry_after(2)
+    })
 }
 
 /// `GET /v1/sales/{sale}/records[?after=GID&limit=N]`: finished orders in the byte order of their gids.

@@ -304,22 +304,22 @@ pub fn time(ms: Option<u64>) -> Option<Timestamp> {
 #[serde(deny_unknown_fields)]
 pub struct PlaceOrder<'a> {
     #[serde(borrow)]
-    buyer: Cow<'a, str>,
+    pub buyer: Cow<'a, str>,
     #[serde(borrow)]
-    items: Vec<OrderItem<'a>>,
+    pub items: Vec<OrderItem<'a>>,
     #[serde(default)]
-    payload: Option<Box<RawValue>>,
+    pub payload: Option<Box<RawValue>>,
     /// What else this order is counted by, for the limits of the sale.
     #[serde(default)]
-    limits_by: Option<BTreeMap<String, String>>,
+    pub limits_by: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OrderItem<'a> {
+pub struct OrderItem<'a> {
     #[serde(borrow)]
-    sku: Cow<'a, str>,
-    quantity: u32,
+    pub sku: Cow<'a, str>,
+    pub quantity: u32,
 }
 
 impl PlaceOrder<'_> {
@@ -385,14 +385,14 @@ pub struct OrderView {
 pub struct Confirm {
     /// What is paid, if not all of it.
     #[serde(default)]
-    items: Option<Vec<NamedItem>>,
+    pub items: Option<Vec<NamedItem>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NamedItem {
-    sku: String,
-    quantity: u32,
+pub struct NamedItem {
+    pub sku: String,
+    pub quantity: u32,
 }
 
 impl Confirm {
@@ -411,7 +411,7 @@ fn named_items(items: Vec<NamedItem>) -> Result<Vec<Item>, Invalid> {
 pub struct Extend {
     /// From the order's admission on: saying it twice is saying it once.
     #[serde(default)]
-    reserve_for_ms: Option<u64>,
+    pub reserve_for_ms: Option<u64>,
 }
 
 impl Extend {
@@ -425,9 +425,9 @@ impl Extend {
 #[serde(deny_unknown_fields)]
 pub struct ReturnUnits {
     #[serde(default)]
-    items: Vec<NamedItem>,
+    pub items: Vec<NamedItem>,
     #[serde(default)]
-    request_id: String,
+    pub request_id: String,
 }
 
 impl ReturnUnits {

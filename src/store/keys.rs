@@ -141,6 +141,38 @@ pub fn trans_kv(prefix: &str, category: &str) -> String {
     format!("{prefix}{{T/kv}}:{category}")
 }
 
+/// The keys of another dtm server's store, of one transaction and of all. Its prefix is its hash tag, `{a}` by default.
+#[derive(Debug, Clone)]
+pub struct Dtms {
+    prefix: String,
+}
+
+impl Dtms {
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// Zset of the unfinished: gid -> when it is due, in seconds.
+    pub fn unfinished(&self) -> String {
+        format!("{}_u", self.prefix)
+    }
+
+    /// Record, branch rows and status.
+    pub fn of(&self, gid: &str) -> [String; 3] {
+        ["g", "b", "s"].map(|kind| format!("{}_{kind}_{gid}", self.prefix))
+    }
+
+    /// Where these are once they are taken over: dtm does not find them there.
+    pub fn taken(&self, gid: &str) -> [String; 3] {
+        ["g", "b", "s"].map(|kind| format!("{}_rushline_{kind}_{gid}", self.prefix))
+    }
+
+    /// Hash of what is being taken over: gid -> when it was due.
+    pub fn taking(&self) -> String {
+        format!("{}_rushline", self.prefix)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

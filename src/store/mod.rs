@@ -5,13 +5,14 @@
 //! identity, [`lane`] is a connection as all others use it, [`connection`] one to one server; [`orders`], [`notices`] and [`sales`] are the scripts as typed
 //! functions; [`witness`] is what this node was told and acknowledged, [`meet`] compares it with what Redis has, [`repair`]
 //! brings back what is lost; [`memory`] says when Redis is too full to take on more; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
-//! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
+//! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one; [`dtms`] is the store of another dtm server, for its import.
 
 mod again;
 mod alerts;
 pub mod changes;
 pub mod connection;
 mod counted;
+pub mod dtms;
 pub mod embedded;
 pub mod frame;
 pub mod hooks;

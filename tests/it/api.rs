@@ -178,6 +178,11 @@ async fn answers_are_as_they_are_described() {
     check(&app, "get", "/v1/transactions", "/v1/transactions", None, 200).await;
     check(&app, "get", "/v1/transactions/{gid}", "/v1/transactions/t1", None, 200).await;
     check(&app, "get", "/v1/transactions/{gid}", "/v1/transactions/t2", None, 404).await;
+    let theirs =
+        json!({"transactions": [{"gid": "t9", "record": {"gid": "t9", "trans_type": "tcc", "status": "prepared"}}]});
+    let import = "/v1/transactions/import";
+    check(&app, "post", import, "/v1/transactions/import?dry_run=true", Some(theirs), 200).await;
+    check(&app, "post", import, import, Some(json!({"transactions": [{}]})), 422).await;
     let why = Some(json!({"reason": "by hand"}));
     check(&app, "post", "/v1/transactions/{gid}/retry", "/v1/transactions/t1/retry", why.clone(), 200).await;
     check(&app, "post", "/v1/transactions/{gid}/stop", "/v1/transactions/t1/stop", why.clone(), 200).await;

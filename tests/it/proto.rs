@@ -5,25 +5,30 @@ use std::path::{Path, PathBuf};
 
 /// A folder of `proto/` and what is made of it.
 struct Set {
+    /// What imports are relative to.
+    root: &'static str,
+    /// Below the root; empty for the root itself.
     folder: &'static str,
     servers: bool,
-    /// Also `src/proto/<folder>.fds`, for server reflection.
-    descriptors: bool,
+    /// Also this file in `src/proto/`, for server reflection.
+    descriptors: Option<&'static str>,
 }
 
 const SETS: &[Set] = &[
-    Set { folder: "dtm", servers: true, descriptors: true },
-    Set { folder: "etcd", servers: false, descriptors: false },
+    Set { root: "dtm", folder: "", servers: true, descriptors: Some("dtm.fds") },
+    Set { root: "etcd", folder: "", servers: false, descriptors: None },
+    Set { root: "", folder: "rushline/v1", servers: true, descriptors: Some("rushline.fds") },
 ];
 
 /// The files of one set by name, generated anew. Whatever has another package lands in another file.
 fn generate(set: &Set) -> BTreeMap<String, Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto").join(set.folder);
-    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto").join(set.root);
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(root.join(set.folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "proto"));
     files.sort();
     let compile = |comments: bool| {
-        let mut compiler = protox::Compiler::new([&folder]).unwrap();
+        let mut compiler = protox::Compiler::new([&root]).unwrap();
         compiler.include_imports(true).include_source_info(comments);
         compiler.open_files(&files).unwrap_or_else(|error| panic!("{error:?}"));
         compiler
@@ -36,8 +41,8 @@ fn generate(set: &Set) -> BTreeMap<String, Vec<u8>> {
         .map(|entry| entry.unwrap())
         .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
         .collect();
-    if set.descriptors {
-        code.insert(format!("{}.fds", set.folder), compile(false).encode_file_descriptor_set());
+    if let Some(name) = set.descriptors {
+        code.insert(name.to_owned(), compile(false).encode_file_descriptor_set());
     }
     code
 }

@@ -103,6 +103,17 @@ async fn sdk_python() {
     tell(command).await;
 }
 
+/// grpcio, which learns `rushline.v1` by reflection. No SDK of dtm's, but it comes with that one's packages.
+#[tokio::test(flavor = "multi_thread")]
+async fn rushline_v1_python() {
+    let Some(packages) = packages("python") else { return };
+    let (app, grpc) = rushline().await;
+    let mut command = stories(&app, "python3", &["rushline_v1.py"]);
+    command.current_dir(folder("python")).env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("RUSHLINE_GRPC", grpc);
+    tell(command).await;
+}
+
 /// dtmcli-java 2.1.5: saga and TCC, with its barrier in MySQL. Java compiles the one file as it runs it.
 #[tokio::test(flavor = "multi_thread")]
 async fn sdk_java() {

@@ -49,7 +49,7 @@ keep() { cp "$2" "$sdks/$1.packages"; }
 # number VERSION: 1.26.8 as 1026, to be compared.
 number() { printf '%s' "$1" | awk -F. '{ print $1 * 1000 + $2 }'; }
 
-for mark in go gozero python java node curl; do rm -f "$sdks/$mark.ready" "$sdks/$mark.left_out"; done
+for mark in go gozero dtm python java node curl; do rm -f "$sdks/$mark.ready" "$sdks/$mark.left_out"; done
 
 # ---- Go: github.com/dtm-labs/client -----------------------------------------------------------------------------
 # Built without being run, so that the stories themselves find all of it in the cache.
@@ -85,10 +85,24 @@ elif gozero_packages; then
     ready gozero "go-zero      ${versions}with dtmdriver-gozero, go $go_version"
 fi
 
+# ---- dtm itself, whose unfinished transactions are imported: no SDK, but it comes the same way -----------------------
+dtm_server() {
+    [ -x "$sdks/dtm" ] && fetched dtm "$here/dtm/go.sum" && return
+    say 'building the dtm server'
+    quietly dtm go -C "$here/dtm" build -o "$sdks/dtm" . && keep dtm "$here/dtm/go.sum"
+}
+if [ -z "$go_version" ]; then
+    left_out dtm 'there is no go' 'install Go 1.22 or later'
+elif [ "$(number "$go_version")" -lt 1022 ]; then
+    left_out dtm "go is $go_version" 'Go 1.22 or later builds it; older Debian packages do not'
+elif dtm_server; then
+    ready dtm "dtm          its server $(sed -n 's/.*dtm-labs\/dtm v//p' "$here/dtm/go.mod"), go $go_version"
+fi
+
 # ---- Python: dtmcli ---------------------------------------------------------------------------------------------
 python_packages() {
     fetched python "$here/python/requirements.txt" && return
-    say 'fetching dtmcli for Python'
+    say 'fetching dtmcli and grpcio for Python'
     rm -rf "$sdks/python"
     quietly python python3 -m pip install -q --disable-pip-version-check --target "$sdks/python" \
         -r "$here/python/requirements.txt" && keep python "$here/python/requirements.txt"

@@ -11,6 +11,7 @@
 //!
 //! Time comes in as `now_ms`, milliseconds since 1970. [`Limits`] carries the server's settings.
 
+pub mod adopted;
 pub mod check;
 pub mod drive;
 pub mod gid;

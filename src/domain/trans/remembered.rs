@@ -34,6 +34,11 @@ impl Remembered {
         })
     }
 
+    /// Tells whether two transactions have the same steps.
+    pub fn steps_digest_of(global: &Global) -> u64 {
+        steps_digest(&global.steps, &global.payloads)
+    }
+
     /// A prepare never finds it prepared.
     pub fn prepare(&self) -> Result<(), Refusal> {
         Err(Refusal::CannotPrepare(self.status))

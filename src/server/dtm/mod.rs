@@ -3,6 +3,7 @@
 //! All translate to [`operations`]. Paths, words and statuses are dtm's, also where others would be better: SDKs of
 //! six languages go by them. Where this differs, it is in what is malformed (400 instead of a panic's 500).
 
+pub mod adopt;
 mod body;
 mod gid;
 pub mod grpc;

@@ -38,13 +38,14 @@ pub async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<OrdersPage>, Problem> {
     let name = SaleName::parse(&sale).map_err(|_| Problem::unknown_sale(&sale))?;
-    let (wanted, limit) = read(query.as_deref())?;
+    let (wanted, limit) = read(pairs(query.as_deref()))?;
     Ok(Json(page(&app, &name, &wanted, limit).await?))
 }
 
-fn read(query: Option<&str>) -> Result<(Wanted, usize), Problem> {
+/// What is wanted, by the names that HTTP has for it, and how much of it.
+pub fn read(asked: Vec<(String, String)>) -> Result<(Wanted, usize), Problem> {
     let (mut wanted, mut page) = (Wanted::default(), super::PAGE_DEFAULT);
-    for (key, value) in pairs(query) {
+    for (key, value) in asked {
         match key.as_str() {
             "buyer" => {
                 wanted.buyer = Some(Buyer::parse(value).map_err(|invalid| wrong("buyer", invalid.rule))?.to_string())
@@ -175,11 +176,11 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused_with_its_name() {
-        let (wanted, limit) = read(Some("buyer=u1&status=failed&from=5&q=x&after=17~&limit=7&to=")).unwrap();
+        let (wanted, limit) = read(pairs(Some("buyer=u1&status=failed&from=5&q=x&after=17~&limit=7&to="))).unwrap();
         assert_eq!((wanted.buyer.as_deref(), wanted.status, limit), (Some("u1"), Some(Status::Failed), 7));
         assert_eq!((wanted.from_ms, wanted.to_ms, wanted.text.as_str()), (Some(5), None, "x"));
         for (query, field) in [("status=no", "status"), ("after=x", "after"), ("by=x", "by"), ("limit=0", "limit")] {
-            assert_eq!(read(Some(query)).unwrap_err().field.as_deref(), Some(field));
+            assert_eq!(read(pairs(Some(query))).unwrap_err().field.as_deref(), Some(field));
         }
     }
 }

@@ -76,7 +76,7 @@ async fn health_and_its_watch() {
     let channel = connect(&app.grpc()).await;
     let mut client = HealthClient::new(channel);
     let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
-    for service in ["", "dtmgimp.Dtm"] {
+    for service in ["", "dtmgimp.Dtm", "rushline.v1.Orders", "rushline.v1.Sales"] {
         let reply = client.check(ask(service)).await.unwrap().into_inner();
         assert_eq!(reply.status(), ServingStatus::Serving, "{service}");
     }
@@ -116,11 +116,19 @@ async fn reflection_tells_what_there_is() {
                 MessageResponse::ListServicesResponse(list) => {
                     let mut names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
                     names.sort();
-                    assert_eq!(names, ["dtmgimp.Dtm", "grpc.health.v1.Health"]);
+                    let all = ["dtmgimp.Dtm", "grpc.health.v1.Health", "rushline.v1.Orders", "rushline.v1.Sales"];
+                    assert_eq!(names, all);
                 }
                 other => panic!("{other:?}"),
             }
-            for name in ["dtmgimp.Dtm", "dtmgimp.DtmRequest", "google.protobuf.Empty"] {
+            for name in [
+                "dtmgimp.Dtm",
+                "dtmgimp.DtmRequest",
+                "google.protobuf.Empty",
+                "rushline.v1.Orders",
+                "rushline.v1.Sales",
+                "google.rpc.Status",
+            ] {
                 match ask(MessageRequest::FileContainingSymbol(name.into())).await {
                     MessageResponse::FileDescriptorResponse(files) => assert_eq!(files.file_descriptor_proto.len(), 1),
                     other => panic!("{name}: {other:?}"),
