@@ -7,6 +7,7 @@ cd -- "$(dirname -- "$0")/.."
 sh tests/servers/install.sh
 sh tests/sdk/install.sh
 sh tests/browser/install.sh
+sh tests/book/install.sh
 
 if [ -n "${CI:-}" ]; then
     export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0

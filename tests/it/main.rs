@@ -5,6 +5,7 @@ mod access;
 mod api;
 #[cfg(all(feature = "barrier-sql", feature = "barrier-mongo", feature = "barrier-redis"))]
 mod barrier;
+mod book;
 #[cfg(feature = "client")]
 mod client;
 mod crash;
@@ -27,6 +28,7 @@ mod redis_faults;
 mod registry;
 mod reservations;
 mod scale;
+mod schema;
 mod sdk;
 mod stock;
 mod support;
