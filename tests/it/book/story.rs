@@ -46,6 +46,8 @@ enum Step {
 }
 
 pub struct Story<'a> {
+    /// What was started last is closed first, and all before their directory goes.
+    terminals: Vec<Terminal>,
     page: &'a str,
     directory: TempDir,
     /// Port as the page has it, and as it is here.
@@ -53,8 +55,6 @@ pub struct Story<'a> {
     /// The last gid of each sale.
     gids: BTreeMap<String, String>,
     printed: String,
-    /// What was started last is closed first.
-    terminals: Vec<Terminal>,
 }
 
 /// A terminal: a shell in the reader's directory. Closing it is Ctrl-C and patience.
@@ -105,7 +105,7 @@ impl<'a> Story<'a> {
         }
         let directory = tempfile::Builder::new().prefix("rl-page-").tempdir().unwrap();
         let (gids, printed, terminals) = (BTreeMap::new(), String::new(), Vec::new());
-        Self { page: &page.name, directory, ports, gids, printed, terminals }
+        Self { terminals, page: &page.name, directory, ports, gids, printed }
     }
 
     fn step(&mut self, block: &Block) {
