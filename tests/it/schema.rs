@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 /// Questions about one request, in each phase; the whole takes about half a minute.
-const EXAMPLES: &str = "25";
+const EXAMPLES: &str = "15";
 const SEED: &str = "20261122";
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// What is compared. Left out is what the description does not say: which of the requests that have the right form are
