@@ -4,7 +4,7 @@
 CARGO ?= cargo
 PROGRAMS = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help demo example test chaos simulate bench lint deny deb build
+.PHONY: help demo example test chaos simulate bench docs lint deny deb build
 
 help:
 	@echo 'make demo    a whole flash sale in the terminal, with the proof that it adds up'
@@ -14,6 +14,7 @@ help:
 	@echo 'make chaos   kills, cuts off, fills up and lies to real servers while buyers buy, and judges: KILLS=300 SEED=1 MINUTES=30'
 	@echo 'make bench   the figures of docs/performance.md, beside the floor of this machine; ARGS=--quick tries it'
 	@echo 'make simulate whole worlds under a seeded clock (docs/simulation.md); SEEDS=10000, or CERTIFY=100000 for the model of Redis'
+	@echo 'make docs    what docs/reference/ has from the code is written anew, and the book is built in target/book'
 	@echo 'make lint    formatting and clippy, as the tests of a change want them'
 	@echo 'make deny    licences, sources and duplicates of what is built in, as deny.toml has them'
 	@echo 'make deb     a Debian package in $(PROGRAMS)/../debian'
@@ -47,6 +48,12 @@ chaos: build
 bench: build
 	@sh .ci/need redis-server
 	@"$(PROGRAMS)/rushline-loadtest" bench $(ARGS)
+
+docs:
+	@sh .ci/need cargo cc curl pip
+	@sh tests/book/install.sh
+	@RUSHLINE_WRITE_DOCS=1 $(CARGO) test --all-features --locked -q --test it -- the_reference_is_what_the_code_says
+	@"$${RUSHLINE_TEST_BOOK:-target/test-book}/mdbook/bin/mdbook" build docs
 
 lint:
 	@sh .ci/need cargo cc

@@ -8,6 +8,7 @@ sh tests/servers/install.sh
 sh tests/sdk/install.sh
 sh tests/browser/install.sh
 sh tests/deploy/install.sh
+sh tests/book/install.sh
 
 if [ -n "${CI:-}" ]; then
     export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0

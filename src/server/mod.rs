@@ -42,6 +42,7 @@ use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use http::header::{ALLOW, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 pub use live::{Live, say_node};
@@ -163,7 +164,16 @@ async fn pass_on(doors: &Doors, port: Port, request: Request<Incoming>) -> Respo
     }
     match port {
         Port::Http if is_dtms(request.uri().path()) => dtm::answer(&doors.app, request).await,
-        Port::Http => Box::pin(doors.router.clone().oneshot(request)).await.unwrap_or_else(|never| match never {}),
+        Port::Http => {
+            let places_orders = sale_of_orders_path(request.uri().path()).is_some();
+            let answer = Box::pin(doors.router.clone().oneshot(request)).await;
+            let mut response = answer.unwrap_or_else(|never| match never {});
+            if places_orders && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                // The router does not know the method that is answered before it.
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,HEAD,POST"));
+            }
+            response
+        }
         Port::Grpc => Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "grpc_only",

@@ -25,7 +25,14 @@ pub async fn repair(
     let wait = wait_of(&app, query.as_deref())?;
     let open = open(&app, &name).await?;
     let mut asked = url::form_urlencoded::parse(query.as_deref().unwrap_or_default().as_bytes());
-    let whole = asked.any(|(name, value)| name == "whole" && value == "true");
+    let whole = match asked.find(|(name, _)| name == "whole").as_ref().map(|(_, value)| value.as_ref()) {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            let rule = format!("whole: must be true or false, got `{other}`; nothing was repaired");
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_query", rule).field("whole"));
+        }
+    };
     repair::repair(&app.node, &app.records, &open, wait, whole).await.map(Json).map_err(|error| {
         Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,

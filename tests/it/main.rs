@@ -5,6 +5,7 @@ mod access;
 mod api;
 #[cfg(all(feature = "barrier-sql", feature = "barrier-mongo", feature = "barrier-redis"))]
 mod barrier;
+mod book;
 #[cfg(feature = "client")]
 mod client;
 mod crash;
@@ -31,6 +32,7 @@ mod reservations;
 mod rolling;
 mod rushline_v1;
 mod scale;
+mod schema;
 mod sdk;
 mod secrets;
 mod stock;
