@@ -106,6 +106,7 @@ pub fn read(record: &str, rows: &[&str], now_ms: u64, limits: &Limits) -> Result
         retry_limit: record.retry_limit,
         branch_headers: record.branch_headers.unwrap_or_default(),
         concurrent: record.concurrent,
+        trace: None,
     };
     // Who was subscribed to a topic when the message was sent is in the rows.
     let anybody = |_: &str| Some(vec![String::new()]);
