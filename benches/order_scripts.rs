@@ -70,7 +70,7 @@ impl Shop {
                     buyer: Buyer::parse(format!("u{i}")).unwrap(),
                     items: vec![Item { sku: Sku::parse("sku-1").unwrap(), quantity: 1 }],
                     payload: Some(RawValue::from_string(PAYLOAD.into()).unwrap()),
-                    traceparent: None,
+                    trace: None,
                     limits_by: None,
                 })
             })

@@ -8,6 +8,7 @@
 //! - [`driver`]: global transactions: claims those that are due and moves them on; [`branch`] calls their branches.
 //! - [`dial`], [`http1`]: how services of the shop are connected to and called.
 //! - [`registry`]: etcd, where services find this server and it finds theirs.
+//! - `alerts`: tells somebody, once, that something needs a person.
 //! - [`reconciler`]: drains finished orders to the records, and audits.
 //! - [`server`]: the doors, HTTP and gRPC; they only translate. [`proto`]: the messages of gRPC.
 //! - [`access`]: who may do what: tokens, roles, the table of routes.
@@ -21,6 +22,8 @@
 
 #[cfg(feature = "server")]
 pub mod access;
+#[cfg(feature = "server")]
+mod alerts;
 #[cfg(any(feature = "barrier-redis", feature = "barrier-mongo", feature = "barrier-sql"))]
 pub mod barrier;
 #[cfg(feature = "server")]

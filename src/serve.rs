@@ -2,7 +2,8 @@
 
 use crate::access::bind::{self, Openness};
 use crate::access::{self, Guard};
-use crate::config::{Config, Repair, RewriteAfterLoad};
+use crate::alerts;
+use crate::config::{AttentionThen, Config, Repair, RewriteAfterLoad};
 use crate::demo;
 use crate::domain::trans;
 use crate::driver::{self, Driver};
@@ -79,6 +80,25 @@ async fn serve(
     let records = Records::new(config.records_url().expose());
     let driver = Driver::new(redis.clone(), records.clone(), transactions(&config), registry.resolver.clone());
     let kind = describe_records(&config, &records).await;
+    if let Some(endpoint) = &config.telemetry.otlp_endpoint {
+        telemetry::export::start(telemetry::export::Settings {
+            endpoint: endpoint.expose().to_owned(),
+            protocol: config.telemetry.otlp_protocol,
+            share: config.telemetry.sample_share,
+            queue_max: config.telemetry.queue_max,
+            instance: config.node.name.clone(),
+        })?;
+    }
+    alerts::start(
+        redis.clone(),
+        alerts::Settings {
+            url: config.alerts.url.as_ref().map(|url| url.expose().to_owned()),
+            secret: config.alerts.secret.as_ref().map(|secret| secret.expose().to_owned()),
+            repeat_after: config.alerts.repeat_after,
+            node: config.node.name.clone(),
+        },
+    );
+    tokio::spawn(alerts::watch(node.clone(), records.clone(), config.alerts.records_down));
     let (stop, stopping) = watch::channel(false);
     let app = Arc::new(App {
         node: node.clone(),
@@ -176,6 +196,7 @@ async fn serve(
         tracing::debug!(%error, "this node could not say that it leaves");
     }
     node.hand_over(Duration::from_secs(2)).await;
+    telemetry::export::flush(Duration::from_secs(2)).await;
     if let Some(shop) = shop {
         shop.close().await;
     }
@@ -315,6 +336,7 @@ pub fn limits(config: &Config) -> Limits {
         retry_base: config.delivery.retry_base,
         retry_max: config.delivery.retry_max,
         ongoing: config.delivery.ongoing,
+        attention_after: config.delivery.attention_after as u32,
         patience: config.redis.timeout,
     }
 }
@@ -328,6 +350,7 @@ fn transactions(config: &Config) -> driver::Settings {
             timeout_to_fail_ms: ms(config.trans.timeout_to_fail),
             request_timeout_ms: ms(config.trans.request_timeout),
             alert_after: config.trans.alert_after as u32,
+            stop_at_attention: config.trans.attention_then == AttentionThen::Stop,
             calls_max: config.trans.calls_max,
         },
         lease: config.trans.lease,

@@ -11,9 +11,11 @@ pub mod json_rpc;
 pub mod outage;
 pub mod resolve;
 
+use crate::domain::trace::TraceContext;
 use crate::domain::trans::timing::request_timeout_ms;
-use crate::domain::trans::{BranchResult, CallSpec, Global, Limits, Protocol, TransGid, TransType};
+use crate::domain::trans::{BranchResult, CallSpec, Called, Global, Limits, Protocol, TransGid, TransType};
 use crate::registry;
+use crate::telemetry::trace;
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use hosts::Hosts;
 use resolve::Resolver;
@@ -21,6 +23,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tonic::metadata::MetadataMap;
+
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What all calls of one transaction share; made once a pass.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub struct Context {
     /// The transaction's own headers once more, for branches over gRPC; empty where none can be.
     pub metadata: MetadataMap,
     pub timeout: Duration,
+    /// What a recorded call is a part of.
+    pub trace: Option<TraceContext>,
 }
 
 impl Context {
@@ -42,6 +49,9 @@ impl Context {
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
                 own.insert(name, value);
             }
+        }
+        if let Some(trace) = global.options.trace.as_ref().filter(|_| !own.contains_key(TRACEPARENT)) {
+            own.extend(trace_headers(trace));
         }
         let metadata = match global.protocol {
             Protocol::Http => MetadataMap::new(),
@@ -58,8 +68,53 @@ impl Context {
             headers,
             metadata,
             timeout: Duration::from_millis(request_timeout_ms(&global.options, limits)),
+            trace: global.options.trace.clone(),
         }
     }
+
+    /// As it is for what is done below `span`.
+    pub fn below(&self, span: &trace::Span) -> Self {
+        let trace = span.context();
+        let mut headers = self.headers.clone();
+        Arc::make_mut(&mut headers).extend(trace_headers(&trace));
+        let mut metadata = self.metadata.clone().into_headers();
+        metadata.extend(trace_headers(&trace));
+        let metadata = MetadataMap::from_headers(metadata);
+        let (gid, trans_type, protocol, timeout) = (self.gid.clone(), self.trans_type, self.protocol, self.timeout);
+        Self { gid, trans_type, protocol, headers, metadata, timeout, trace: Some(trace) }
+    }
+}
+
+/// How a call says which trace it belongs to.
+fn trace_headers(trace: &TraceContext) -> HeaderMap {
+    let named = [(TRACEPARENT, Some(trace.parent())), (TRACESTATE, trace.state())];
+    let headers = named.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(value?).ok()?)));
+    headers.collect()
+}
+
+fn call_span(context: &Context, spec: &CallSpec) -> Option<trace::Span> {
+    let name = match spec.called {
+        Called::Branch(_) => "call branch",
+        Called::QueryPrepared => "check back",
+        Called::Workflow => "call workflow",
+    };
+    let mut span = trace::child(name, trace::Kind::Client, context.trace.as_ref())?;
+    span.set("rushline.gid", context.gid.as_str());
+    span.set("rushline.trans_type", context.trans_type.as_str());
+    span.set("rushline.branch_id", spec.branch_id.as_str());
+    // A workflow's op is its client's own name for it.
+    if !matches!(spec.called, Called::Workflow) {
+        span.set("rushline.op", spec.op.as_str());
+    }
+    span.set("server.address", host_of(&spec.url));
+    Some(span)
+}
+
+/// Host and port of a URL or a gRPC target: what follows, and an account before it, is nobody's business.
+pub fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 /// How a URL is called.
@@ -138,6 +193,23 @@ impl Caller {
     }
 
     pub async fn call(&self, context: &Context, spec: &CallSpec) -> BranchResult {
+        let Some(mut span) = call_span(context, spec) else { return self.call_in(context, spec).await };
+        let result = self.call_in(&context.below(&span), spec).await;
+        let outcome = match &result {
+            BranchResult::Success => "success",
+            BranchResult::Failure(_) => "failure",
+            BranchResult::Ongoing => "ongoing",
+            BranchResult::Unknown(_) => "unknown",
+            BranchResult::NotCalled(_) => "not_called",
+        };
+        span.set("rushline.outcome", outcome);
+        if matches!(result, BranchResult::Unknown(_) | BranchResult::NotCalled(_)) {
+            span.fail("no usable answer");
+        }
+        result
+    }
+
+    async fn call_in(&self, context: &Context, spec: &CallSpec) -> BranchResult {
         let result = self.try_call(context, spec).await;
         match result {
             BranchResult::NotCalled(_) => {}
@@ -231,6 +303,18 @@ mod tests {
             (Protocol::Grpc, "h:1/p.S/m", Transport::Grpc),
         ] {
             assert_eq!(Transport::of(protocol, url), transport, "{protocol} {url}");
+        }
+    }
+
+    #[test]
+    fn of_a_url_no_more_than_the_host_is_told() {
+        for (url, host) in [
+            ("http://u:p@h:81/a?b#c", "h:81"),
+            ("h:1/p.S/m", "h:1"),
+            ("etcd://u@e:2379/name/p.S/m?x=/@y", "e:2379"),
+            ("", ""),
+        ] {
+            assert_eq!(host_of(url), host, "{url}");
         }
     }
 

@@ -13,6 +13,7 @@ mod export;
 mod flags;
 mod manual;
 mod order;
+mod order_retry;
 mod order_service;
 mod orders_file;
 mod progress;

@@ -28,6 +28,11 @@ pub enum Command {
         after_help = "Examples:\n  rushline order list nov22 --buyer u1\n  rushline order list nov22 --status submitted --from -10m"
     )]
     List(ListArgs),
+    /// Try again now: one, or all of a sale that a filter finds and that wait for their next call.
+    #[command(
+        after_help = "Examples:\n  rushline order retry nov22.0.1763800000000-3.17\n  rushline order retry nov22 --attention --reason 'the shop is back'"
+    )]
+    Retry(super::order_retry::RetryArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -44,6 +49,9 @@ pub struct ListArgs {
     /// A text in its gid, buyer, payload or the order service's words.
     #[arg(long, value_name = "TEXT")]
     q: Option<String>,
+    /// Those that were called so often without a verdict that somebody should look (setting delivery.attention_after).
+    #[arg(long)]
+    attention: bool,
     /// How many.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -62,6 +70,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
     let (gid, wait_ms, server) = match command {
         Command::Show { gid, wait_ms, server } => (gid, wait_ms, server),
         Command::List(args) => return list(args).await,
+        Command::Retry(args) => return super::order_retry::run(args).await,
     };
     let query = if wait_ms > 0 { format!("?wait_ms={wait_ms}") } else { String::new() };
     let path = format!("/v1/orders/{gid}{query}");
@@ -74,6 +83,7 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
         .span
         .of(Query::default().with("status", args.status).with("buyer", args.buyer))
         .with("q", args.q)
+        .with("attention", args.attention.then_some(true))
         .with("limit", Some(args.limit))
         .with("after", args.after);
     let body = args.server.connect()?.get(&format!("/v1/sales/{}/orders{query}", args.sale)).await?;

@@ -14,10 +14,12 @@ mod problem;
 mod registry;
 mod resolve;
 mod sample;
+mod secret;
 mod secret_url;
 mod settings;
 mod suggest;
 mod table;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -27,10 +29,12 @@ pub use problem::{Error, Problem};
 pub use registry::RegistryDriver;
 pub use resolve::{Origin, Resolved, Sources, resolve};
 pub use sample::sample;
+pub use secret::Secret;
 pub use secret_url::{SecretUrl, redact};
 pub use settings::*;
 pub use suggest::closest;
 pub use table::Setting;
+pub use telemetry::{AttentionThen, OtlpProtocol};
 
 use std::net::SocketAddr;
 

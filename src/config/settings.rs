@@ -8,10 +8,12 @@ use super::kind::{
     RewriteAfterLoad, Seconds, Text, Threads, Words,
 };
 use super::registry::{HostPort, Optional, RegistryDriver, RegistryTarget};
+use super::secret::{Secret, SigningSecret};
 use super::secret_url::SecretUrl;
 use super::table::{Setting, settings};
 use super::tokens::Tokens;
 use crate::access::tokens::Token;
+use super::telemetry::{AttentionThen, OtlpProtocol, Share};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -182,6 +184,9 @@ settings! {
         retry_max: Duration, "delivery.retry_max_ms", Millis { default: 60_000, min: 1, max: 3_600_000 };
         /// Delay before asking again when the order endpoint answered 425 or ONGOING.
         ongoing: Duration, "delivery.ongoing_ms", Millis { default: 1_000, min: 10, max: 600_000 };
+        /// Calls without a verdict for one order, from which on it is shown as waiting for attention and there is an alert.
+        /// It is called on, at the longest delay: its units are held, and only an answer says if it exists.
+        attention_after: usize, "delivery.attention_after", Count { default: 10, min: 1, max: 1_000_000, unit: "calls" };
     }
 
     /// How shops are told of their orders' ends, where a sale has a webhook.
@@ -223,8 +228,13 @@ settings! {
             example: "http://127.0.0.1:8080/alert",
             unset: "alerts are only logged",
         };
-        /// Passes in a row without a clear result, from which on there are alerts.
+        /// Passes in a row without a clear result, from which on a transaction is shown as waiting for attention and there
+        /// are alerts.
         alert_after: usize, "trans.alert_after", Count { default: 3, min: 1, max: 1_000, unit: "passes" };
+        /// What happens from then on: `go_on` calls again, at the longest delay; `stop` calls again when somebody says so,
+        /// once each time.
+        attention_then: AttentionThen, "trans.attention_then",
+            Words { default: AttentionThen::GoOn, words: AttentionThen::WORDS };
     }
 
     /// Where services find this server and it finds theirs: etcd, in the form of go-zero. dtm's block `MicroService`
@@ -281,6 +291,40 @@ settings! {
         level: LogLevel, "log.level", Words { default: LogLevel::Info, words: LogLevel::WORDS };
         /// `auto` is pretty on a terminal and JSON otherwise.
         format: LogFormat, "log.format", Words { default: LogFormat::Auto, words: LogFormat::WORDS };
+    }
+
+    /// Traces: where the way of orders and transactions is sent to, span by span. See docs/observability.md.
+    telemetry: Telemetry {
+        /// The collector that takes spans by OTLP. For gRPC host and port; for HTTP a path may follow, else it is /v1/traces.
+        otlp_endpoint: Option<SecretUrl>, "telemetry.otlp_endpoint", OptionalUrl {
+            schemes: &["http", "https"],
+            example: "http://127.0.0.1:4317",
+            unset: "no traces are recorded",
+        };
+        /// What is spoken to it: `grpc`, usually on port 4317, or `http` (protobuf), usually on 4318.
+        otlp_protocol: OtlpProtocol, "telemetry.otlp_protocol",
+            Words { default: OtlpProtocol::Grpc, words: OtlpProtocol::WORDS };
+        /// Of the requests that come without a trace, the share that begins one. Those that come with one are recorded if
+        /// their caller records them. More cost more work here and more room in Redis, 56 bytes an order.
+        sample_share: f64, "telemetry.sample_share", Share(0.01);
+        /// Most spans that wait for the collector; further ones are counted and dropped. Each takes about half a kilobyte.
+        queue_max: usize, "telemetry.queue_max", Count { default: 16_384, min: 1, max: 1_000_000, unit: "spans" };
+    }
+
+    /// Where somebody hears that something needs a person, once for each thing, and again when it is over.
+    alerts: Alerts {
+        /// Where alerts are posted.
+        url: Option<SecretUrl>, "alerts.url", OptionalUrl {
+            schemes: &["http", "https"],
+            example: "https://ops.example/rushline",
+            unset: "alerts are only logged and counted",
+        };
+        /// What signs them, as Standard Webhooks have it: whsec_ and 24 to 64 bytes as base64. Without it they are unsigned.
+        secret: Option<Secret>, "alerts.secret", SigningSecret;
+        /// How long the records may be away, or refuse, before there is an alert.
+        records_down: Duration, "alerts.records_down_s", Seconds { default: 60, min: 1, max: 86_400 };
+        /// How long an alert that nobody ended counts as known; after it the same thing is told again.
+        repeat_after: Duration, "alerts.repeat_after_s", Seconds { default: 86_400, min: 10, max: 2_678_400 };
     }
 
     /// This server among others.

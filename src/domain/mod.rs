@@ -12,5 +12,6 @@ pub mod retry;
 pub mod sale;
 pub mod stock;
 pub mod terms;
+pub mod trace;
 pub mod trans;
 pub mod webhook;

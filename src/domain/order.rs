@@ -1,6 +1,7 @@
 //! An order: what the buyer asked for, what became of it, and what is kept of it for ever.
 
 use super::ids::{Buyer, Gid, IdempotencyKey, Invalid, Sku};
+use super::trace::TraceContext;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -26,8 +27,8 @@ pub struct Order {
     pub items: Vec<Item>,
     /// The shop's own JSON, handed to the order endpoint byte for byte.
     pub payload: Option<Box<RawValue>>,
-    /// W3C trace context of the buyer's request, so that the order service's spans join it.
-    pub traceparent: Option<String>,
+    /// The trace that the buyer's request belongs to, so that the order service's spans join it.
+    pub trace: Option<Box<TraceContext>>,
     /// What else it is counted by, for the limits of its sale: household, card, device … Most orders bring none.
     pub limits_by: Option<Box<BTreeMap<String, String>>>,
 }

@@ -35,7 +35,12 @@ impl Webhook {
 
     /// The bytes that sign.
     pub fn key(&self) -> Option<Vec<u8>> {
-        let text = self.secret.strip_prefix(SECRET_PREFIX)?;
+        Self::key_of(&self.secret)
+    }
+
+    /// The bytes of a secret, if it has the form of one.
+    pub fn key_of(secret: &str) -> Option<Vec<u8>> {
+        let text = secret.strip_prefix(SECRET_PREFIX)?;
         STANDARD.decode(text).ok().filter(|bytes| SECRET_BYTES.contains(&bytes.len()))
     }
 }

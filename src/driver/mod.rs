@@ -16,7 +16,7 @@ mod finished;
 mod lease;
 mod pass;
 
-use crate::branch::Caller;
+use crate::branch::{Caller, host_of};
 use crate::domain::trans::{Alert, Limits, Refusal, TransGid};
 use crate::reconciler::Records;
 use crate::registry::resolve::Resolver;
@@ -208,7 +208,9 @@ impl Driver {
 
     fn alert(self: &Arc<Self>, alert: Alert) {
         metrics::counter!("rushline_transaction_alerts_total").increment(1);
-        tracing::warn!(gid = alert.gid, branch = alert.branch, error = alert.error, "a transaction does not get on");
+        // Neither the whole address nor the branch's words: there may be a token in the one and a payload in the other.
+        let (host, passes) = (host_of(&alert.branch), alert.retry_count);
+        tracing::warn!(gid = alert.gid, host, passes, "a transaction does not get on; rushline txn show says why");
         let Some(url) = self.settings.alert_url.clone() else { return };
         let Ok(permit) = self.alerts.clone().try_acquire_owned() else { return };
         let driver = self.clone();

@@ -6,13 +6,15 @@
 
 use super::lease::Sure;
 use super::{Driver, Ended, Phase, now_ms};
-use crate::branch::Context;
+use crate::alerts;
+use crate::branch::{Context, host_of};
 use crate::domain::trans::drive::waited;
 use crate::domain::trans::{
     BranchResult, CallSpec, Called, Global, GlobalStatus, Pass, Step, TransType, apply, apply_move, next_step,
 };
 use crate::store::trans::{Due, Saved};
 use crate::store::trans_form::Loaded;
+use crate::telemetry::trace;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::sync::Arc;
@@ -74,7 +76,12 @@ impl Work<'_> {
     async fn go(mut self) -> Result<Ended, Stop> {
         let driver = self.driver;
         let limits = *driver.limits();
-        let context = Arc::new(Context::new(&self.global, &limits));
+        let mut span = self.span();
+        let context = Context::new(&self.global, &limits);
+        let context = Arc::new(match &span {
+            Some(span) => context.below(span),
+            None => context,
+        });
         let mut phase = driver.phase.subscribe();
         let mut letting_go = std::pin::pin!(super::reached(&mut phase, Phase::LettingGo));
         let mut pass = Pass::default();
@@ -124,6 +131,9 @@ impl Work<'_> {
                     self.take(&mut pass, &spec, result);
                 }
                 Step::Move { to, reason } => {
+                    if self.global.needs_attention(&limits) {
+                        alerts::resolve(alerts::Kind::TransactionStuck, self.global.gid.as_str());
+                    }
                     apply_move(&mut self.global, to, reason.as_deref(), now_ms());
                     let due = if to.is_final() { Due::Never } else { Due::Leased(driver.lease_until_ms()) };
                     crate::crash::point("trans.before_save");
@@ -137,6 +147,9 @@ impl Work<'_> {
                 }
                 Step::Done => {
                     driver.counts.end(&self.global);
+                    if let Some(span) = &mut span {
+                        span.set("rushline.status", self.global.status.as_str());
+                    }
                     let answer = waited(&self.global, &pass);
                     if self.over {
                         driver.finished.push(Arc::new(self.global), self.version);
@@ -147,6 +160,14 @@ impl Work<'_> {
         }
     }
 
+    /// The span of this pass: below the call that submitted it, also when another node goes on.
+    fn span(&self) -> Option<trace::Span> {
+        let mut span = trace::child("drive transaction", trace::Kind::Internal, self.global.options.trace.as_ref())?;
+        span.set("rushline.gid", self.global.gid.as_str());
+        span.set("rushline.trans_type", self.global.trans_type.as_str());
+        Some(span)
+    }
+
     fn take(&mut self, pass: &mut Pass, spec: &CallSpec, result: BranchResult) {
         let called = spec.called;
         // A workflow's op is its client's own name for it: no label.
@@ -155,10 +176,21 @@ impl Work<'_> {
         if let BranchResult::Failure(error) | BranchResult::Unknown(error) | BranchResult::NotCalled(error) = &result {
             self.driver.errors.note(&self.global.gid, &spec.branch_id, &spec.op, error, now_ms());
         }
+        let stuck = self.global.needs_attention(self.driver.limits());
         let applied = apply(&mut self.global, pass, called, result, now_ms(), self.driver.limits());
         self.unwritten = true;
         if let Some(alert) = applied.alert {
+            let text = || {
+                format!(
+                    "a branch at {} has not answered clearly, {} times in a row",
+                    host_of(&spec.url),
+                    alert.retry_count
+                )
+            };
+            alerts::raise(alerts::Kind::TransactionStuck, self.global.gid.as_str(), text);
             self.driver.alert(alert);
+        } else if stuck && !self.global.needs_attention(self.driver.limits()) {
+            alerts::resolve(alerts::Kind::TransactionStuck, self.global.gid.as_str());
         }
     }
 

@@ -34,9 +34,10 @@ use crate::zoo;
 use metrics::{counter, gauge};
 use sink::Sink;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 /// Notices read by one command. Each names up to as many entries as one finish script ends.
 const NOTICES_MAX: usize = 8;
@@ -51,16 +52,36 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub struct Records {
     url: String,
     sink: OnceCell<Sink>,
+    /// Since when nothing could be written; `None` while all is well, as far as this node knows.
+    away_since: Mutex<Option<Instant>>,
 }
 
 impl Records {
     pub fn new(url: &str) -> Arc<Self> {
-        Arc::new(Self { url: url.to_owned(), sink: OnceCell::new() })
+        Arc::new(Self { url: url.to_owned(), sink: OnceCell::new(), away_since: Mutex::default() })
     }
 
     /// Records that a simulator keeps.
     pub fn given(sink: Arc<dyn sink::Given>) -> Arc<Self> {
-        Arc::new(Self { url: String::new(), sink: OnceCell::new_with(Some(Sink::Given(sink))) })
+        Arc::new(Self {
+            url: String::new(),
+            sink: OnceCell::new_with(Some(Sink::Given(sink))),
+            away_since: Mutex::default(),
+        })
+    }
+
+    /// For how long nothing could be written; `None`: all is well, or nothing is to be written.
+    pub fn away_for(&self) -> Option<Duration> {
+        self.away().map(|since| since.elapsed())
+    }
+
+    fn note(&self, well: bool) {
+        let mut since = self.away();
+        *since = if well { None } else { since.or_else(|| Some(Instant::now())) };
+    }
+
+    fn away(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.away_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What kind it is, once it was opened.
@@ -112,6 +133,7 @@ impl Reconciler {
             }
             match result {
                 Ok(()) => {
+                    self.records.note(true);
                     pause = Duration::ZERO;
                     let news = self.node.finished.news();
                     if tokio::time::timeout(beat.saturating_sub(swept.elapsed()), news).await.is_ok() {
@@ -119,6 +141,9 @@ impl Reconciler {
                     }
                 }
                 Err(error) => {
+                    if matches!(error, Error::Sink(_)) {
+                        self.records.note(false);
+                    }
                     counter!("rushline_records_errors_total").increment(1);
                     pause = (pause * 2).clamp(Duration::from_millis(100), PAUSE_MAX);
                     tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "finished orders wait in Redis for the records");

@@ -18,6 +18,8 @@ pub struct Wanted {
     pub to_ms: Option<u64>,
     /// Somewhere in gid, buyer, payload or reason; upper and lower case are one, of ASCII letters.
     pub text: String,
+    /// Only what was called so often without a verdict that somebody should look: none of it is in the records.
+    pub attention: bool,
     /// Only what stands behind this place.
     pub before: Option<Place>,
 }

@@ -256,6 +256,7 @@ impl Transaction {
                 retry_limit: self.options.retry_limit,
                 branch_headers: self.options.branch_headers,
                 concurrent: self.options.concurrent,
+                trace: None, // nothing more is called: the trace is over
             },
             create_ms: self.create_ms,
             update_ms: self.update_ms,

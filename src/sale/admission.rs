@@ -15,6 +15,7 @@ use crate::store::lane::Lane;
 use crate::store::orders::{Address, BATCH_SKUS_MAX, Decision, Prepared};
 use crate::store::redis::Redis;
 use crate::store::{self, promise::Wait};
+use crate::telemetry::trace;
 use crate::zoo;
 use metrics::{counter, histogram};
 use std::collections::VecDeque;
@@ -111,13 +112,18 @@ impl Admission {
         if self.sale.backlog.load(Ordering::Relaxed) >= self.sale.limits.backlog_max {
             return Ok(Heard::Asked(self.refuse(Refusal::BacklogFull)));
         }
+        let mut span = trace::child("admission", trace::Kind::Internal, request.order.trace.as_deref());
         let (answer, hear) = oneshot::channel();
         match self.queue.try_send(Waiting { request, follow, answer }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Ok(Heard::Asked(self.refuse(Refusal::QueueFull))),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(stopped()),
         }
-        hear.await.unwrap_or_else(|_| Err(stopped()))
+        let heard = hear.await.unwrap_or_else(|_| Err(stopped()));
+        if let Some(span) = span.as_mut().filter(|_| heard.is_err()) {
+            span.fail("nobody knows if it was admitted");
+        }
+        heard
     }
 
     fn refuse(&self, refusal: Refusal) -> Asked {
@@ -208,6 +214,17 @@ impl Batcher {
         }
     }
 
+    /// One script decides for many, so its span has links to all that are recorded.
+    fn script_span(&self, requests: &[Prepared]) -> Option<trace::Span> {
+        let traces = requests.iter().map(|request| request.order.trace.as_deref());
+        let mut span = trace::shared("order_admit", trace::Kind::Client, traces)?;
+        span.set("db.system.name", "redis");
+        span.set("rushline.sale", self.sale.name.as_str());
+        span.set("rushline.partition", u64::from(self.sale.number));
+        span.set("rushline.orders", requests.len() as u64);
+        Some(span)
+    }
+
     async fn decide(&self, mut lane: Lane, requests: Vec<Prepared>, callers: Vec<Caller>, wait: Wait) {
         let started = tokio::time::Instant::now();
         let sale = &self.sale;
@@ -217,8 +234,13 @@ impl Batcher {
             return;
         }
         crash::point("admit.before_script");
+        let mut span = self.script_span(&requests);
         let result = self.redis.admit(&mut lane, &sale.keys, &self.node, &requests, wait, sale.limits.patience).await;
         crash::point("admit.after_script");
+        if let Some(span) = span.as_mut().filter(|_| result.is_err()) {
+            span.fail("the script has no answer");
+        }
+        drop(span);
         histogram!("rushline_admission_seconds").record(started.elapsed());
         histogram!("rushline_admission_batch_size").record(requests.len() as f64);
         let admitted = match result {

@@ -3,6 +3,7 @@
 //! Each delivery worker holds one of these: no pool, no lock, and the number of workers is the bound on concurrency.
 
 use crate::domain::sale::Endpoint;
+use crate::domain::trace::TraceContext;
 use crate::http1::{self, ANSWER_BYTES_MAX, Address, Failed, Request};
 use crate::outside;
 use bytes::Bytes;
@@ -54,7 +55,7 @@ impl Target {
 pub struct Headers {
     pub query: String,
     pub idempotency_key: Option<HeaderValue>,
-    pub traceparent: Option<HeaderValue>,
+    pub trace: Option<TraceContext>,
 }
 
 pub struct Connection {
@@ -78,9 +79,13 @@ impl Connection {
         let address = &self.target.address;
         let mut request = Request::new("POST", address, &address.with_query(&headers.query))
             .field("content-type", b"application/json");
-        for (name, value) in [("idempotency-key", &headers.idempotency_key), ("traceparent", &headers.traceparent)] {
-            if let Some(value) = value {
-                request = request.field(name, value.as_bytes());
+        if let Some(key) = &headers.idempotency_key {
+            request = request.field("idempotency-key", key.as_bytes());
+        }
+        if let Some(trace) = &headers.trace {
+            request = request.field("traceparent", trace.parent().as_bytes());
+            if let Some(state) = trace.state() {
+                request = request.field("tracestate", state.as_bytes());
             }
         }
         self.call(&request.with_body(&body), Duration::from_millis(self.target.endpoint.timeout_ms)).await

@@ -22,7 +22,9 @@ use tokio::time::Instant;
 use crate::crash;
 use crate::domain::order::Item;
 use crate::domain::sale::CallMode;
+use crate::domain::trace::{Ids, TraceContext};
 use crate::outside;
+use crate::telemetry::trace;
 use crate::zoo;
 
 /// Most orders of one call in bulk mode; the order service inserts as many rows at once.
@@ -246,26 +248,41 @@ pub(crate) async fn ask_once(sale: &Sale, job: &Job) -> Verdict {
 async fn call_one(sale: &Sale, connection: &mut Connection, job: &Job) -> Verdict {
     let gid = job.gid().to_string();
     let body = serde_json::to_vec(&order_body(sale, &gid, job)).expect("an order is plain data");
+    let mut span = call_span(sale, std::slice::from_ref(job));
     let headers = Headers {
         query: format!("gid={gid}&{}", kind_of(sale)),
-        traceparent: traceparent(job, &gid),
+        trace: trace_of(span.as_ref(), job, &gid),
         idempotency_key: HeaderValue::from_str(&gid).ok(),
     };
-    match connection.post(headers, body).await {
-        Ok((status, body)) => read_answer(status, &body),
+    let verdict = match connection.post(headers, body).await {
+        Ok((status, body)) => {
+            if let Some(span) = &mut span {
+                span.set("http.response.status_code", u64::from(status.as_u16()));
+            }
+            read_answer(status, &body)
+        }
         Err(call::Error::Timeout(_)) if zoo::planted("units are released while a call is under way") => {
             Verdict::Refused { message: "too slow".into() }
         }
         Err(error) => Verdict::Unknown { error: error.to_string() },
+    };
+    if let Some(mut span) = span {
+        span.set("rushline.gid", gid);
+        note_verdict(&mut span, &verdict);
     }
+    verdict
 }
 
 async fn call_many(sale: &Sale, connection: &mut Connection, jobs: &[Job]) -> Vec<Verdict> {
     let gids: Vec<String> = jobs.iter().map(|job| job.gid().to_string()).collect();
     let orders = jobs.iter().zip(&gids).map(|(job, gid)| order_body(sale, gid, job)).collect();
     let body = serde_json::to_vec(&BulkBody { orders }).expect("orders are plain data");
-    let headers =
-        Headers { query: kind_of(sale).into(), traceparent: traceparent(&jobs[0], &gids[0]), idempotency_key: None };
+    let mut span = call_span(sale, jobs);
+    let trace = trace_of(span.as_ref(), &jobs[0], &gids[0]);
+    let headers = Headers { query: kind_of(sale).into(), trace, idempotency_key: None };
+    if let Some(span) = &mut span {
+        span.set("rushline.orders", jobs.len() as u64);
+    }
     let error = match connection.post(headers, body).await {
         Ok((status, body)) if status.is_success() => match read_bulk_answer(&body, &gids) {
             Ok(verdicts) => return verdicts,
@@ -275,26 +292,45 @@ async fn call_many(sale: &Sale, connection: &mut Connection, jobs: &[Job]) -> Ve
         Ok((status, body)) => format!("status {status} for the whole call: {}", shorten(&body)),
         Err(error) => error.to_string(),
     };
+    if let Some(span) = &mut span {
+        span.fail("no usable answer");
+    }
     vec![Verdict::Unknown { error }; jobs.len()]
 }
 
-/// The buyer's trace goes on; without one the order's own begins, the same for every try.
-fn traceparent(job: &Job, gid: &str) -> Option<HeaderValue> {
-    if let Some(traceparent) = &job.order().traceparent {
-        return HeaderValue::from_str(traceparent).ok();
-    }
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let digest = Sha256::digest(gid.as_bytes());
-    let mut text = Vec::with_capacity(55);
-    text.extend_from_slice(b"00-");
-    for (at, byte) in digest[..24].iter().enumerate() {
-        if at == 16 {
-            text.push(b'-');
+/// The span of one call of the order endpoint, where an order of it is recorded.
+fn call_span(sale: &Sale, jobs: &[Job]) -> Option<trace::Span> {
+    let traces = jobs.iter().map(|job| job.order().trace.as_deref());
+    let mut span = trace::shared("call order service", trace::Kind::Client, traces)?;
+    span.set("rushline.sale", sale.name.as_str());
+    span.set("rushline.attempt", u64::from(jobs[0].attempts));
+    Some(span)
+}
+
+fn note_verdict(span: &mut trace::Span, verdict: &Verdict) {
+    let outcome = match verdict {
+        Verdict::Created => "created",
+        Verdict::Refused { .. } => "refused",
+        Verdict::Ongoing => "ongoing",
+        Verdict::Unknown { .. } => {
+            span.fail("no usable answer");
+            "unknown"
         }
-        text.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    };
+    span.set("rushline.outcome", outcome);
+}
+
+/// What the order service is told: our span where there is one, else the buyer's trace as it came; without either the
+/// order's own begins, the same for every try.
+fn trace_of(span: Option<&trace::Span>, job: &Job, gid: &str) -> Option<TraceContext> {
+    if let Some(given) = span.map(trace::Span::context).or_else(|| job.order().trace.as_deref().cloned()) {
+        return Some(given);
     }
-    text.extend_from_slice(b"-00");
-    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+    let digest = Sha256::digest(gid.as_bytes());
+    let (mut trace, mut own) = ([0; 16], [0; 8]);
+    trace.copy_from_slice(&digest[..16]);
+    own.copy_from_slice(&digest[16..24]);
+    Some(TraceContext::of(Ids { trace, span: own, sampled: false }, ""))
 }
 
 /// What an order service says inside its answer; dtm's spelling.
@@ -376,6 +412,14 @@ fn verdict_of(result: &BulkResult<'_>) -> Verdict {
     }
 }
 
+/// What of an error may be logged: not the words of the order service, which may repeat what it was sent.
+pub(super) fn without_words(error: &str) -> &str {
+    match error.starts_with("status ") {
+        true => error.split(':').next().unwrap_or_default(),
+        false => error,
+    }
+}
+
 pub(super) fn shorten(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().chars().take(MESSAGE_CHARS_MAX).collect()
 }
@@ -403,6 +447,13 @@ mod tests {
         assert_eq!(read(409, "no such buyer"), refused("no such buyer"));
         assert_eq!(read(200, r#"{"dtm_result":"FAILURE","message":"m"}"#), refused("m"));
         assert_eq!(read(200, "FAILURE"), refused("FAILURE"));
+    }
+
+    #[test]
+    fn what_a_service_says_is_not_logged() {
+        let Verdict::Unknown { error } = read(500, "card 4242") else { panic!("a 500 says nothing") };
+        assert_eq!((error.contains("4242"), without_words(&error)), (true, "status 500 Internal Server Error"));
+        assert_eq!(without_words("cannot connect: refused"), "cannot connect: refused");
     }
 
     #[test]

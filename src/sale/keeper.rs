@@ -6,10 +6,11 @@
 
 mod reserving;
 
-use super::delivery::{Delivery, Verdict};
+use super::delivery::{Delivery, Verdict, without_words};
 use super::finished::{Batch, EndedEntry, Finished};
 use super::waiters::Ended;
 use super::{Entry, Job, Part};
+use crate::alerts;
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::Status;
@@ -21,7 +22,7 @@ use crate::store::redis::Redis;
 use crate::zoo;
 use metrics::counter;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -112,6 +113,8 @@ pub struct Keeper {
     /// Tries that failed since the last note of them.
     unnoted: Vec<(Address, Duration, Detail)>,
     renew_at: Instant,
+    /// The last word of those who want something tried again that was heard.
+    heard_again: String,
     /// Where entries go that have come to an end.
     finished: Arc<Finished>,
 }
@@ -136,6 +139,7 @@ impl Keeper {
             due: BinaryHeap::new(),
             unnoted: Vec::new(),
             renew_at,
+            heard_again: "0".into(),
             finished,
         }
     }
@@ -164,6 +168,7 @@ impl Keeper {
             self.write_ended().await;
             if Instant::now() >= self.renew_at {
                 self.renew().await;
+                self.hear_again().await;
             }
         }
     }
@@ -229,7 +234,7 @@ impl Keeper {
                 let ceiling = backoff(retry, self.sale.limits.retry_base, self.sale.limits.retry_max);
                 // Between half and the whole of the ceiling: orders that failed together do not come back together.
                 let delay = ceiling.mul_f64(0.5 + fastrand::f64() / 2.0);
-                tracing::debug!(gid = %self.sale.gid(address), attempts = job.attempts, error, "an order is tried again later");
+                tracing::debug!(gid = %self.sale.gid(address), attempts = job.attempts, error = without_words(&error), "an order is tried again later");
                 return self.again(job, delay, error);
             }
         };
@@ -252,6 +257,15 @@ impl Keeper {
         if job.attempts >= 2 && zoo::planted("an order is given up after two calls") {
             return;
         }
+        if job.attempts >= self.sale.limits.attention_after {
+            let text = || {
+                format!(
+                    "the order service of sale {} has not answered for good, {} times",
+                    self.sale.name, job.attempts
+                )
+            };
+            alerts::raise(alerts::Kind::OrderStuck, &job.gid().to_string(), text);
+        }
         self.unnoted.push((job.address(), delay, Detail { attempts: job.attempts, message: Some(error) }));
         self.due.push(Due(Instant::now() + delay, job));
     }
@@ -267,6 +281,24 @@ impl Keeper {
         }
         if !jobs.is_empty() {
             self.delivery.call(jobs);
+        }
+    }
+
+    /// What waits and is wanted now is due now.
+    async fn hear_again(&mut self) {
+        if self.due.is_empty() {
+            return;
+        }
+        match self.redis.asked_again(&self.sale.keys, &self.heard_again).await {
+            Ok((_, None)) => {}
+            Ok((wanted, Some(last))) => {
+                self.heard_again = last;
+                let (wanted, now): (HashSet<Address>, _) = (wanted.into_iter().collect(), Instant::now());
+                let due = std::mem::take(&mut self.due).into_iter();
+                self.due =
+                    due.map(|Due(at, job)| Due(if wanted.contains(&job.address()) { now } else { at }, job)).collect();
+            }
+            Err(error) => tracing::debug!(sale = %self.sale.name, %error, "nobody can be asked what to try again"),
         }
     }
 
@@ -386,6 +418,9 @@ impl Keeper {
                     refused += 1
                 }
                 let address = Address { entry: finish.entry, index: ended.index };
+                if ended.attempts > self.sale.limits.attention_after {
+                    alerts::resolve(alerts::Kind::OrderStuck, &self.sale.gid(address).to_string());
+                }
                 if ended.attempts > 1 || !ended.created {
                     held.details
                         .push((ended.index, Detail { attempts: ended.attempts, message: ended.message.clone() }));

@@ -60,6 +60,8 @@ pub struct Limits {
     pub retry_max: Duration,
     /// Pause before asking again about an order whose endpoint said ONGOING.
     pub ongoing: Duration,
+    /// Calls without a verdict, from which on an order needs attention.
+    pub attention_after: u32,
     /// Longest wait for Redis, or for a durability class to be met.
     pub patience: Duration,
 }

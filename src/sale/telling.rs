@@ -6,7 +6,7 @@
 
 use super::Part;
 use super::call::{Connection, Headers, Target};
-use super::delivery::{BULK_ORDERS_MAX, Verdict, read_answer, read_bulk_answer, shorten};
+use super::delivery::{BULK_ORDERS_MAX, Verdict, read_answer, read_bulk_answer, shorten, without_words};
 use super::node::Node;
 use super::reservations::{end_name, text};
 use crate::crash;
@@ -19,6 +19,7 @@ use crate::outside;
 use crate::store::orders::Address;
 use crate::store::reservations::{EndsMessage, Moved, Notes, Row, When};
 use crate::store::{self};
+use crate::telemetry::trace;
 use crate::zoo;
 use hyper::header::HeaderValue;
 use metrics::counter;
@@ -261,17 +262,17 @@ impl Teller {
                     continue;
                 }
                 Verdict::Ongoing => delay = limits.ongoing,
-                Verdict::Refused { message } => {
+                Verdict::Refused { .. } => {
                     counter!("rushline_reservation_ends_refused_total").increment(1);
                     if tell.attempts == 1 || tell.attempts.is_multiple_of(ALARM_AFTER) {
-                        tracing::error!(%gid, op = tell.end.op(), attempts = tell.attempts, message, "the order service refuses an end that is decided; it stays, and the service is asked again");
+                        tracing::error!(%gid, op = tell.end.op(), attempts = tell.attempts, "the order service refuses an end that is decided; it stays, and the service is asked again");
                     }
                 }
                 Verdict::Unknown { error } if tell.attempts.is_multiple_of(ALARM_AFTER) => {
-                    tracing::warn!(%gid, op = tell.end.op(), attempts = tell.attempts, error, "the order service has not heard of an end");
+                    tracing::warn!(%gid, op = tell.end.op(), attempts = tell.attempts, error = without_words(&error), "the order service has not heard of an end");
                 }
                 Verdict::Unknown { error } => {
-                    tracing::debug!(%gid, op = tell.end.op(), attempts = tell.attempts, error, "an end is told again later");
+                    tracing::debug!(%gid, op = tell.end.op(), attempts = tell.attempts, error = without_words(&error), "an end is told again later");
                 }
             }
             counter!("rushline_reservation_ends_retries_total").increment(1);
@@ -386,12 +387,18 @@ async fn call(
 ) -> Called {
     crash::point("tell.before_call");
     let op = tells[0].end.op();
+    let mut span =
+        trace::shared("tell order service", trace::Kind::Client, tells.iter().map(|tell| tell.order.trace.as_deref()));
     let gids: Vec<String> = tells.iter().map(|tell| sale.gid(tell.address).to_string()).collect();
+    if let Some(span) = &mut span {
+        span.set("rushline.op", op);
+        span.set("rushline.gid", gids[0].as_str());
+    }
     let verdicts = if bulk {
         let orders = tells.iter().zip(&gids).map(|(tell, gid)| end_body(&sale, gid, tell)).collect();
         let body = serde_json::to_vec(&BulkBody { orders }).expect("orders are plain data");
         let query = format!("trans_type=tcc&branch_id=01&op={op}");
-        let error = match connection.post(Headers { query, idempotency_key: None, traceparent: None }, body).await {
+        let error = match connection.post(Headers { query, idempotency_key: None, trace: None }, body).await {
             Ok((status, body)) if status.is_success() => match read_bulk_answer(&body, &gids) {
                 Ok(verdicts) => Ok(verdicts),
                 Err(error) => Err(error),
@@ -404,7 +411,7 @@ async fn call(
         let body = serde_json::to_vec(&end_body(&sale, &gids[0], &tells[0])).expect("an order is plain data");
         let headers = Headers {
             query: format!("gid={}&trans_type=tcc&branch_id=01&op={op}", gids[0]),
-            traceparent: tells[0].order.traceparent.as_ref().and_then(|text| HeaderValue::from_str(text).ok()),
+            trace: span.as_ref().map(trace::Span::context).or_else(|| tells[0].order.trace.as_deref().cloned()),
             idempotency_key: HeaderValue::from_str(&format!("{}-{op}", gids[0])).ok(),
         };
         vec![match connection.post(headers, body).await {

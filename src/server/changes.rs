@@ -4,6 +4,7 @@ use super::App;
 use super::entry::OPERATOR;
 use super::problem::Problem;
 use super::wire::{ChangeView, ChangesPage, time};
+use crate::config::redact;
 use crate::domain::change::{CHANGES_MAX, Note};
 use crate::domain::ids::Invalid;
 use crate::sale::open::Open;
@@ -33,6 +34,9 @@ pub fn what(body: &[u8]) -> String {
     let mut fields: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
     fields.remove("request_id");
     fields.remove("reason");
+    if let Some(Value::String(url)) = fields.get_mut("webhook").and_then(|webhook| webhook.get_mut("url")) {
+        *url = redact(url);
+    }
     if let Some(secret) = fields.get_mut("webhook").and_then(|webhook| webhook.get_mut("secret")) {
         *secret = Value::from("***");
     }

@@ -149,6 +149,7 @@ impl Connection {
             query: request.query.as_ref().map(text),
             key: request.key.as_ref().map(bytes),
             traceparent: request.traceparent.as_ref().map(bytes),
+            tracestate: request.tracestate.as_ref().map(bytes),
         };
         let body = &self.buffer[request.head_bytes..request.bytes];
         let read = match may {
@@ -174,6 +175,7 @@ struct Request {
     query: Option<Range<usize>>,
     key: Option<Range<usize>>,
     traceparent: Option<Range<usize>>,
+    tracestate: Option<Range<usize>>,
     authorization: Option<Range<usize>>,
     /// Is there a cookie, and no `authorization`?
     cookie: bool,
@@ -220,7 +222,7 @@ fn look(buffer: &[u8], body_bytes_max: usize) -> Next {
     if head.version != Some(1) || !target.is_ascii() || target.contains('#') {
         return Next::Other;
     }
-    let (mut length, mut key, mut traceparent, mut closing) = (None, None, None, false);
+    let (mut length, mut key, mut traceparent, mut tracestate, mut closing) = (None, None, None, None, false);
     let (mut authorization, mut cookie) = (None, false);
     for header in head.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
@@ -232,6 +234,7 @@ fn look(buffer: &[u8], body_bytes_max: usize) -> Next {
             },
             15 if is("idempotency-key") => _ = key.get_or_insert_with(|| place(header.value)),
             11 if is("traceparent") => _ = traceparent.get_or_insert_with(|| place(header.value)),
+            10 if is("tracestate") => _ = tracestate.get_or_insert_with(|| place(header.value)),
             10 if is("connection") => match header.value {
                 value if value.eq_ignore_ascii_case(b"keep-alive") => {}
                 value if value.eq_ignore_ascii_case(b"close") => closing = true,
@@ -252,7 +255,18 @@ fn look(buffer: &[u8], body_bytes_max: usize) -> Next {
     }
     let cookie = cookie && authorization.is_none();
     let sale = place(sale.as_bytes());
-    Next::Order(Request { sale, query, key, traceparent, authorization, cookie, head_bytes, bytes, closing })
+    Next::Order(Request {
+        sale,
+        query,
+        key,
+        traceparent,
+        tracestate,
+        authorization,
+        cookie,
+        head_bytes,
+        bytes,
+        closing,
+    })
 }
 
 /// Plain digits, few enough for any body that is taken.

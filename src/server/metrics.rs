@@ -27,6 +27,15 @@ pub fn describe() {
     describe_counter!("rushline_entries_taken_over_total", "Batches taken over from nodes that went silent.");
     describe_counter!("rushline_records_written_total", "Finished orders written to the records.");
     describe_counter!("rushline_records_errors_total", "Writes to the records that failed and were tried again.");
+    describe_counter!(
+        "rushline_alerts_total",
+        "Alerts, by kind and result: raised, resolved, suppressed (a hundred of the kind are open), not_heard."
+    );
+    describe_counter!("rushline_spans_exported_total", "Spans that the collector has taken.");
+    describe_counter!(
+        "rushline_spans_dropped_total",
+        "Spans that were let go of, by why: queue_full, not_sent, rejected."
+    );
     describe_counter!("rushline_webhooks_total", "Calls of webhooks, by result: delivered, failed, given_up.");
     describe_counter!("rushline_transactions_ended_total", "Global transactions that ended here, by type and status.");
     describe_counter!("rushline_transactions_drained_total", "Finished transactions that left Redis for the records.");

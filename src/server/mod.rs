@@ -6,6 +6,7 @@
 //! HTTP/1 and HTTP/2 (prior knowledge) on one port, gRPC there too and on a port of its own, where dtm's clients look
 //! for it. `port.rs` has the connections; these, heads and bodies are bounded.
 
+mod again;
 mod changes;
 mod deed;
 mod dtm;
@@ -211,6 +212,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/openapi.json", get(async || ([(http::header::CONTENT_TYPE, "application/json")], DESCRIPTION)))
         .route("/v1/orders/{gid}", get(show_order))
         .route("/v1/orders/{gid}/why", get(why::of_order))
+        .route("/v1/orders/{gid}/retry", post(again::retry))
         .route("/v1/orders/{gid}/events", get(follow_order))
         .route("/v1/orders/{gid}/confirm", post(reservations::confirm))
         .route("/v1/orders/{gid}/cancel", post(reservations::cancel))

@@ -6,6 +6,7 @@ use super::{App, Settings};
 use crate::domain::ids::{Gid, IdempotencyKey, SaleName};
 use crate::domain::order::{Order, Record, Status};
 use crate::domain::reservation::{State, Telling};
+use crate::domain::trace::TraceContext;
 use crate::driver::now_ms;
 use crate::sale::admission::{Answer, Asked};
 use crate::sale::open::Open;
@@ -15,6 +16,7 @@ use crate::sale::waiters::Ended;
 use crate::sale::{Part, Refusal};
 use crate::store;
 use crate::store::orders::{Address, Entry, status_of};
+use crate::telemetry::trace;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
@@ -30,6 +32,7 @@ use tokio::time::Instant;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// `POST /v1/sales/{sale}/orders[?wait_ms=]`
 pub async fn place(app: &Arc<App>, sale: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -42,7 +45,12 @@ pub async fn place(app: &Arc<App>, sale: &str, request: Request<Incoming>) -> Re
 async fn try_place(app: &Arc<App>, sale: &str, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
     let (head, body) = request.into_parts();
     let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
-    let head = Head { query: head.uri.query(), key: header(IDEMPOTENCY_KEY), traceparent: header(TRACEPARENT) };
+    let head = Head {
+        query: head.uri.query(),
+        key: header(IDEMPOTENCY_KEY),
+        traceparent: header(TRACEPARENT),
+        tracestate: header(TRACESTATE),
+    };
     let body = read_body(body, &app.settings).await?;
     let (open, order, wait) = read(app, sale, head, &body).await?;
     drop(body); // a part of the connection's read buffer, which can be used again
@@ -59,6 +67,7 @@ pub struct Head<'a> {
     pub query: Option<&'a str>,
     pub key: Option<&'a [u8]>,
     pub traceparent: Option<&'a [u8]>,
+    pub tracestate: Option<&'a [u8]>,
 }
 
 /// The sale, the order, and how long its caller wants to wait for its end.
@@ -75,7 +84,8 @@ pub async fn read(app: &App, sale: &str, head: Head<'_>, body: &[u8]) -> Result<
     };
     let wait = wait_of(app, head.query)?;
     let key = head.key.map(read_key).transpose()?;
-    let order = parse(body)?.into_order(key, head.traceparent.and_then(read_traceparent))?;
+    let trace = head.traceparent.and_then(|parent| TraceContext::read(parent, head.tracestate));
+    let order = parse(body)?.into_order(key, trace)?;
     if open.sale.by_moves {
         // A key that the sale has a limit by must be named: without it the limit would be none.
         let (none, terms) = (BTreeMap::new(), &open.sale.stored.load().settings.terms);
@@ -100,15 +110,44 @@ pub async fn decide(app: &App, open: &Open, order: Order, wait: Duration, turn: 
 async fn try_decide(
     app: &App,
     open: &Open,
-    order: Order,
+    mut order: Order,
     wait: Duration,
     turn: Turn,
 ) -> Result<Response<Full<Bytes>>, Problem> {
+    let Some(mut span) = trace::begin("place order", trace::Kind::Server, order.trace.as_deref()) else {
+        return decided(app, open, order, wait, turn, None).await;
+    };
+    span.set("rushline.sale", open.sale.name.as_str());
+    order.trace = Some(Box::new(span.context()));
+    let answer = decided(app, open, order, wait, turn, Some(&mut span)).await;
+    let status = answer.as_ref().map_or_else(|problem| problem.status, |response| response.status());
+    span.set("http.response.status_code", u64::from(status.as_u16()));
+    if status.is_server_error() {
+        span.fail("server error");
+    }
+    answer
+}
+
+/// Has it decided, and notes on its span, if it has one, what came of it.
+async fn decided(
+    app: &App,
+    open: &Open,
+    order: Order,
+    wait: Duration,
+    turn: Turn,
+    mut span: Option<&mut trace::Span>,
+) -> Result<Response<Full<Bytes>>, Problem> {
+    let mut outcome = |outcome: &str| {
+        if let Some(span) = &mut span {
+            span.set("rushline.outcome", outcome);
+        }
+    };
     let place = app.node.refusals.place(&open.sale.name, order.buyer.as_str(), now_ms());
     // Written before the order goes its way: cheaper than keeping a copy of its items.
     let items = serde_json::to_string(&order.items).expect("items are plain data");
     let (part, asked) = match app.node.place(open, order, turn, !wait.is_zero()).await? {
         Placed::Refused(refusal) => {
+            outcome(refusal.code());
             app.node.refusals.note(place, refusal, now_ms());
             return Ok(refused(open, refusal));
         }
@@ -116,11 +155,16 @@ async fn try_decide(
     };
     match asked.answer {
         Answer::Refused(refusal) => {
+            outcome(refusal.code());
             app.node.refusals.note(place, refusal, now_ms());
             Ok(refused(open, refusal))
         }
         Answer::Admitted { address, replayed } => {
             let gid = part.gid(address);
+            outcome(if replayed { "replayed" } else { "admitted" });
+            if let Some(span) = &mut span {
+                span.set("rushline.gid", gid.to_string());
+            }
             // In a box, as the opening of a sale above: rare, and large enough to be felt wherever it is only carried along.
             let ended = match wait.is_zero() {
                 true => None,
@@ -192,17 +236,6 @@ fn read_key(value: &[u8]) -> Result<IdempotencyKey, Problem> {
             .field(name.as_str())
     })?;
     Ok(IdempotencyKey::parse(text)?)
-}
-
-/// A W3C trace context, if it is one; a bad one is left out, as the recommendation has it.
-fn read_traceparent(value: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(value).ok()?;
-    let well_formed = text.len() == 55
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            2 | 35 | 52 => byte == b'-',
-            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-        });
-    well_formed.then(|| text.to_owned())
 }
 
 async fn read_body(body: Incoming, settings: &Settings) -> Result<Bytes, Problem> {
@@ -381,6 +414,8 @@ pub async fn view_in_redis(
             items: order.items,
             payload: order.payload,
             attempts: detail.as_ref().map_or(u32::from(status != Status::Submitted), |detail| detail.attempts),
+            attention: status == Status::Submitted
+                && detail.as_ref().is_some_and(|detail| detail.attempts >= part.limits.attention_after),
             last_error: detail.and_then(|detail| detail.message).filter(|_| status != Status::Succeed),
             admitted_at: time(Some(gid.entry.ms)),
             finished_at: None,
@@ -408,6 +443,7 @@ pub fn view_of_record(record: Record) -> OrderView {
         items: record.items,
         payload: RawValue::from_string(record.payload).ok().filter(|payload| payload.get() != "null"),
         attempts: record.attempts,
+        attention: false,
         last_error: record.reason,
         admitted_at: time(Some(record.admitted_ms)),
         finished_at: time(Some(record.finished_ms)),

@@ -7,6 +7,7 @@ use super::json;
 use super::orders::{self, view_of_record};
 use super::problem::Problem;
 use super::wire::*;
+use crate::config::redact;
 use crate::domain::change::check_request_id;
 use crate::domain::ids::{Gid, Invalid, SaleName, Sku};
 use crate::domain::sale::{NewSale, UNITS_MAX, check_partitions};
@@ -124,7 +125,7 @@ pub async fn view(app: &App, open: &Open) -> Answer<SaleView> {
         durability: settings.durability,
         partitions: stored.spread.partitions,
         order_endpoint: settings.endpoint,
-        webhook: settings.webhook.map(|webhook| WebhookView { url: webhook.url }),
+        webhook: settings.webhook.map(|webhook| WebhookView { url: redact(&webhook.url) }),
         reserve_for_ms: settings.terms.reserve.map(|reserve| reserve.for_ms),
         reserve_max_ms: settings.terms.reserve.map(|reserve| reserve.max_ms),
         limits: settings.terms.limits,

@@ -6,6 +6,7 @@ use crate::domain::order::{Item, Order, Status, check_items};
 use crate::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window, check_partitions};
 use crate::domain::stock::Stock;
 use crate::domain::terms::{Limit, RESERVE_MS, Reserve, Terms, check_keys};
+use crate::domain::trace::TraceContext;
 use crate::domain::webhook::Webhook;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -322,7 +323,7 @@ struct OrderItem<'a> {
 }
 
 impl PlaceOrder<'_> {
-    pub fn into_order(self, key: Option<IdempotencyKey>, traceparent: Option<String>) -> Result<Order, Invalid> {
+    pub fn into_order(self, key: Option<IdempotencyKey>, trace: Option<TraceContext>) -> Result<Order, Invalid> {
         let buyer = Buyer::parse(self.buyer)?;
         let items = self
             .items
@@ -334,7 +335,14 @@ impl PlaceOrder<'_> {
         if let Some(keys) = &limits_by {
             check_keys(keys)?;
         }
-        Ok(Order { key, buyer, items, payload: self.payload, traceparent, limits_by: limits_by.map(Box::new) })
+        Ok(Order {
+            key,
+            buyer,
+            items,
+            payload: self.payload,
+            trace: trace.map(Box::new),
+            limits_by: limits_by.map(Box::new),
+        })
     }
 }
 
@@ -349,6 +357,9 @@ pub struct OrderView {
     pub payload: Option<Box<RawValue>>,
     /// Calls made to the order endpoint, as far as they are noted.
     pub attempts: u32,
+    /// It was called so often without a verdict that somebody should look.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub attention: bool,
     /// Why the last call did not end the order, or why the order service refused.
     pub last_error: Option<String>,
     pub admitted_at: Option<Timestamp>,

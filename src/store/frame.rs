@@ -12,6 +12,7 @@
 
 use crate::domain::ids::{Buyer, Sku};
 use crate::domain::order::{Item, Order};
+use crate::domain::trace::TraceContext;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
@@ -32,8 +33,9 @@ pub struct Frame {
 /// Appends the frame of `order` to `out`.
 pub fn encode(order: &Order, out: &mut Vec<u8>) {
     let payload = order.payload.as_ref().map(|payload| payload.get());
+    let traceparent = order.trace.as_ref().map(|trace| trace.parent());
     let flag = |there: bool, flag: u8| if there { flag } else { 0 };
-    let flags = flag(order.traceparent.is_some(), HAS_TRACEPARENT)
+    let flags = flag(traceparent.is_some(), HAS_TRACEPARENT)
         | flag(payload.is_some(), HAS_PAYLOAD)
         | flag(order.limits_by.is_some(), HAS_KEYS);
     let short = |text: &str| 1 + text.len();
@@ -41,7 +43,7 @@ pub fn encode(order: &Order, out: &mut Vec<u8>) {
     let length = 2
         + short(order.buyer.as_str())
         + items
-        + order.traceparent.as_deref().map_or(0, short)
+        + traceparent.map_or(0, short)
         + order
             .limits_by
             .as_ref()
@@ -56,7 +58,7 @@ pub fn encode(order: &Order, out: &mut Vec<u8>) {
         put_short(out, item.sku.as_str());
         put_number(out, item.quantity);
     }
-    if let Some(traceparent) = &order.traceparent {
+    if let Some(traceparent) = traceparent {
         put_short(out, traceparent);
     }
     if let Some(keys) = &order.limits_by {
@@ -156,7 +158,7 @@ impl From<Frame> for Order {
             items: frame.items,
             // What Redis keeps went in as checked JSON; anything else would be shown as no payload.
             payload: frame.payload.and_then(|text| RawValue::from_string(text).ok()),
-            traceparent: frame.traceparent,
+            trace: frame.traceparent.and_then(|parent| TraceContext::read(parent.as_bytes(), None)).map(Box::new),
             limits_by: frame.limits_by,
         }
     }
@@ -167,6 +169,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
     fn order(buyer: &str, items: &[(&str, u32)], payload: Option<&str>, traceparent: Option<&str>) -> Order {
         Order {
             key: None,
@@ -176,7 +180,7 @@ mod tests {
                 .map(|(sku, quantity)| Item { sku: Sku::parse(*sku).unwrap(), quantity: *quantity })
                 .collect(),
             payload: payload.map(|text| RawValue::from_string(text.into()).unwrap()),
-            traceparent: traceparent.map(Into::into),
+            trace: traceparent.and_then(|parent| TraceContext::read(parent.as_bytes(), None)).map(Box::new),
             limits_by: None,
         }
     }
@@ -185,7 +189,7 @@ mod tests {
     fn frames_come_back_as_they_went_in() {
         let mut bytes = Vec::new();
         encode(&order("u1", &[("sku-1", 2)], Some(r#"{"note":"größer"}"#), None), &mut bytes);
-        encode(&order("u2", &[("a", 1), ("b", u32::MAX)], None, Some("00-aa-bb-01")), &mut bytes);
+        encode(&order("u2", &[("a", 1), ("b", u32::MAX)], None, Some(PARENT)), &mut bytes);
         let keys = BTreeMap::from([("household".to_owned(), "h1".to_owned()), ("card".to_owned(), "ä".to_owned())]);
         let counted = Order { limits_by: Some(Box::new(keys.clone())), ..order("u3", &[("a", 1)], Some("7"), None) };
         encode(&counted, &mut bytes);
@@ -195,7 +199,7 @@ mod tests {
         assert_eq!(frames[2].payload.as_deref(), Some("7"));
         assert_eq!(frames[0].payload.as_deref(), Some(r#"{"note":"größer"}"#));
         assert_eq!(frames[1].items[1].quantity, u32::MAX);
-        assert_eq!(frames[1].traceparent.as_deref(), Some("00-aa-bb-01"));
+        assert_eq!(frames[1].traceparent.as_deref(), Some(PARENT));
         assert_eq!(frames[1].payload, None);
     }
 

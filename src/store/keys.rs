@@ -34,6 +34,8 @@ pub struct Keys {
     pub returned: String,
     /// What nodes acknowledged and Redis lost.
     pub lost: String,
+    /// Orders that somebody wants tried again now.
+    pub again: String,
 }
 
 impl Keys {
@@ -63,6 +65,7 @@ impl Keys {
             returns: key("returns"),
             returned: key("returned"),
             lost: key("lost"),
+            again: key("again"),
         }
     }
 
@@ -80,6 +83,11 @@ pub fn sales(prefix: &str) -> String {
 /// What each node last said of itself, by name.
 pub fn nodes(prefix: &str) -> String {
     format!("{prefix}nodes")
+}
+
+/// That an alert was told, and by which id.
+pub fn alert(prefix: &str, kind: &str, subject: &str) -> String {
+    format!("{prefix}alert:{kind}:{subject}")
 }
 
 /// Over how many slots global transactions are spread. Part of the keys: it never changes for a prefix.

@@ -91,7 +91,7 @@ mod tests {
             buyer: Buyer::parse(buyer).unwrap(),
             items: vec![Item { sku: Sku::parse("a").unwrap(), quantity: 300 }],
             payload: None,
-            traceparent: None,
+            trace: None,
             limits_by: None,
         };
         let mut frame = Vec::new();

@@ -7,6 +7,8 @@
 //! brings back what is lost; [`memory`] says when Redis is too full to take on more; [`known`] reads for memory answers; [`frame`] is the form of an order inside a
 //! stream entry; [`promise`] says what this Redis can promise; [`embedded`] runs a private one.
 
+mod again;
+mod alerts;
 pub mod changes;
 pub mod connection;
 mod counted;

@@ -3,6 +3,7 @@
 use super::redis::Redis;
 use super::trans_form::{self, Loaded, field_of, row_of};
 use super::{Error, keys, scripts};
+use crate::domain::trans::timing::PAUSED_MS;
 use crate::domain::trans::{Branch, GlobalStatus, TransGid, TransType};
 use redis::Value;
 use std::collections::BTreeMap;
@@ -214,7 +215,7 @@ impl Redis {
             &keys::trans_due(self.prefix(), partition),
             &keys::trans_index(self.prefix(), partition, status.as_str(), trans_type.as_str()),
         ]);
-        command.arg(now_ms).arg(from_ms).arg(count);
+        command.arg(now_ms).arg(from_ms).arg(count).arg(PAUSED_MS);
         let reply = self.run(&mut self.lane(), &command).await?;
         let (found, last_ms): (usize, u64) =
             redis::from_redis_value_ref(&reply).map_err(|_| unexpected("trans_hurry", &reply))?;

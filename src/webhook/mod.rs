@@ -5,7 +5,7 @@
 //! told after the records have it. From there a node takes it by a consumer group; what a dead node held, another takes
 //! over. A receiver may hear the same twice, with the same `webhook-id`.
 
-mod call;
+pub mod call;
 mod signature;
 
 use crate::domain::ids::EntryId;

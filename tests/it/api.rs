@@ -161,6 +161,8 @@ async fn answers_are_as_they_are_described() {
     let back = json!({"items": [{"sku": "a", "quantity": 1}], "request_id": "r3"});
     check(&app, "post", "/v1/orders/{gid}/return", &format!("/v1/orders/{gid}/return"), Some(back), 200).await;
 
+    check(&app, "post", "/v1/orders/{gid}/retry", &format!("/v1/orders/{gid}/retry"), None, 409).await;
+
     let mut held = sale("held");
     held["reserve_for_ms"] = json!(600_000);
     check(&app, "post", "/v1/sales", "/v1/sales", Some(held), 201).await;

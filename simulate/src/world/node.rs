@@ -137,6 +137,7 @@ async fn boot(instance: Arc<Instance>) {
         retry_base: Duration::from_millis(40),
         retry_max: Duration::from_millis(1_000),
         ongoing: Duration::from_millis(100),
+        attention_after: u32::MAX,
         patience: PATIENCE,
     };
     let node = Node::new(redis, &instance.name, limits);

@@ -88,7 +88,7 @@ fn order_of(number: usize, request: &Request) -> Order {
         buyer: Buyer::parse(request.buyer.clone()).expect("a valid buyer"),
         items: items.collect(),
         payload: RawValue::from_string(format!("\"r{number}\"")).ok(),
-        traceparent: None,
+        trace: None,
         limits_by: None,
     }
 }

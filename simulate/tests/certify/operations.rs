@@ -115,7 +115,7 @@ impl Round {
             buyer: Buyer::parse(format!("u{}", self.rng.u32(0..4))).unwrap(),
             items,
             payload: None,
-            traceparent: None,
+            trace: None,
             limits_by: None,
         }
     }

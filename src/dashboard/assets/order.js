@@ -1,10 +1,11 @@
 // One order of a sale, and why it stands as it does.
 
-import { get, query, segment } from './api.js';
+import { ask, get, query, segment } from './api.js';
 import { draw } from './app.js';
+import { confirm, toast } from './dialog.js';
 import { h } from './dom.js';
 import { items } from './format.js';
-import { evidence, facts, pill, section, time, trouble } from './parts.js';
+import { button, evidence, facts, pill, section, time, trouble } from './parts.js';
 import { payload } from './transaction.js';
 
 const REFRESH_MS = 2000;
@@ -23,11 +24,31 @@ export function order(gid) {
     draw();
   }
 
+  const retry = () =>
+    confirm({
+      title: 'Retry now',
+      text: 'The order service is called at once, not when the pause is over.',
+      action: 'Retry now',
+      kind: 'primary',
+      run: async ({ reason }) => {
+        await ask('POST', `/v1/orders/${segment(gid)}/retry`, { reason });
+        toast(`${gid}: tried now`);
+        await load();
+      },
+    });
+
   function view() {
     if (!state.why) return state.problem ? trouble(state.problem) : h('p', { class: 'quiet' }, 'Loading …');
     const { order: one, summary, evidence: lines } = state.why;
     return [
-      h('div', { class: 'head' }, h('h1', { class: 'gid' }, one.gid), pill(one.status)),
+      h(
+        'div',
+        { class: 'head' },
+        h('h1', { class: 'gid' }, one.gid),
+        pill(one.status),
+        one.attention && pill('attention'),
+        one.status === 'submitted' && one.attempts > 0 && h('div', { class: 'actions' }, button('Retry now', retry)),
+      ),
       state.problem && trouble(state.problem),
       section(null, h('p', { class: 'verdict' }, h('strong', null, summary))),
       h(

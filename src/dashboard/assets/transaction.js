@@ -76,7 +76,7 @@ export function transaction(gid) {
     const one = state.one;
     if (!one) return state.problem ? trouble(state.problem) : h('p', { class: 'quiet' }, 'Loading …');
     return [
-      h('div', { class: 'head' }, h('h1', { class: 'gid' }, one.gid), pill(one.status), one.attention && pill('attention'), actions(one)),
+      h('div', { class: 'head' }, h('h1', { class: 'gid' }, one.gid), pill(one.status), one.attention && pill('attention'), one.paused && pill('paused'), actions(one)),
       state.problem && trouble(state.problem),
       one.last_error && !one.ended_at && h('p', { class: 'trouble' }, `${one.last_error.error} (${one.last_error.op} of ${one.last_error.branch_id}, ${count(one.last_error.times)} times)`),
       h(

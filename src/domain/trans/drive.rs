@@ -230,6 +230,9 @@ pub fn apply(
             }
             pass.back_off(global, limits);
             pass.rest(global, called, now_ms);
+            if limits.stop_at_attention && global.needs_attention(limits) {
+                global.next_cron_ms = timing::PAUSED_MS;
+            }
             let (text, failure) = match result {
                 BranchResult::Failure(text) => (text, true),
                 BranchResult::Unknown(text) | BranchResult::NotCalled(text) => (text, false),
@@ -238,7 +241,7 @@ pub fn apply(
             let text = check::cut(&text, TEXT_BYTES_MAX).to_owned();
             pass.note_error(global, text.clone(), failure);
             let alert = || global.alert(called, text);
-            Applied { alert: (global.failed_passes >= limits.alert_after).then(alert) }
+            Applied { alert: global.needs_attention(limits).then(alert) }
         }
     }
 }
@@ -269,7 +272,9 @@ impl Pass {
     fn rest(&mut self, global: &mut Global, called: Called, now_ms: u64) {
         self.tried.push(called);
         self.rested = true;
-        global.next_cron_ms = now_ms.saturating_add(global.interval_ms);
+        if !global.is_paused() {
+            global.next_cron_ms = now_ms.saturating_add(global.interval_ms);
+        }
     }
 
     fn back_off(&mut self, global: &mut Global, limits: &Limits) {

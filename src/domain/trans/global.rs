@@ -5,6 +5,7 @@ use super::gid::TransGid;
 use super::status::{BranchStatus, GlobalStatus, Op, Protocol, TransType};
 use super::timing::{self, Limits};
 use super::{msg, workflow};
+use crate::domain::trace::TraceContext;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,6 +60,9 @@ pub struct Options {
     /// msg: all branches at once. (A saga reads `concurrent` in its custom data.)
     #[serde(rename = "c", skip_serializing_if = "is_default")]
     pub concurrent: bool,
+    /// The trace that it was begun or submitted in: branches and check-backs are told of it.
+    #[serde(rename = "t", skip_serializing_if = "is_default")]
+    pub trace: Option<TraceContext>,
 }
 
 /// One step as the client sent it.
@@ -133,6 +137,16 @@ impl Global {
             (GlobalStatus::Submitted | GlobalStatus::Aborting, _) => self.next_cron_ms,
         };
         Some(due_ms)
+    }
+
+    /// Has it failed so often in a row that somebody should look?
+    pub fn needs_attention(&self, limits: &Limits) -> bool {
+        !self.status.is_final() && self.failed_passes >= limits.alert_after.max(1)
+    }
+
+    /// Is it tried again only when somebody asks for it?
+    pub fn is_paused(&self) -> bool {
+        self.next_cron_ms >= timing::PAUSED_MS
     }
 
     /// The call that `called` stands for.

@@ -275,5 +275,6 @@ fn later_options(prepared: &Options, submitted: Options) -> Options {
             false => submitted.branch_headers,
         },
         concurrent: submitted.concurrent || prepared.concurrent,
+        trace: submitted.trace.or_else(|| prepared.trace.clone()),
     }
 }

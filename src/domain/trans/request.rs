@@ -12,6 +12,7 @@ use super::rows;
 use super::status::{GlobalStatus, Protocol, TransType};
 use super::timing::{self, Limits};
 use crate::domain::ids::Invalid;
+use crate::domain::trace::TraceContext;
 use bytes::Bytes;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -47,6 +48,8 @@ pub struct TransRequest {
     pub retry_limit: i64,
     pub branch_headers: BTreeMap<String, String>,
     pub concurrent: bool,
+    /// The trace of the call, from its headers; no body has it.
+    pub trace: Option<TraceContext>,
 }
 
 impl TransRequest {
@@ -83,6 +86,7 @@ impl TransRequest {
             retry_limit: fields.integer("retry_limit")?,
             branch_headers: fields.map("branch_headers")?,
             concurrent: fields.flag("concurrent")?,
+            trace: None,
         })
     }
 
@@ -125,6 +129,7 @@ impl TransRequest {
             retry_limit: check::range("retry_limit", self.retry_limit, check::RETRY_LIMIT_MAX)?,
             branch_headers: self.branch_headers.clone(),
             concurrent: self.concurrent,
+            trace: self.trace.clone(),
         })
     }
 
@@ -260,6 +265,7 @@ impl From<Plain> for TransRequest {
             retry_limit: plain.retry_limit.unwrap_or_default(),
             branch_headers: plain.branch_headers.unwrap_or_default(),
             concurrent: plain.concurrent.unwrap_or_default(),
+            trace: None,
         }
     }
 }

@@ -15,9 +15,14 @@ pub struct Limits {
     pub request_timeout_ms: u64,
     /// Alert after so many passes in a row without a clear result.
     pub alert_after: u32,
+    /// What needs attention is not tried again until somebody says so.
+    pub stop_at_attention: bool,
     /// Most calls of one transaction at a time.
     pub calls_max: usize,
 }
+
+/// The time of a next try that somebody has to ask for: the last millisecond of the year 9999.
+pub const PAUSED_MS: u64 = 253_402_300_799_999;
 
 impl Default for Limits {
     /// dtm's defaults where it has one; the ceiling and `calls_max` are ours.
@@ -28,6 +33,7 @@ impl Default for Limits {
             timeout_to_fail_ms: 35_000,
             request_timeout_ms: 3_000,
             alert_after: 3,
+            stop_at_attention: false,
             calls_max: 64,
         }
     }

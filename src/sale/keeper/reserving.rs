@@ -5,6 +5,7 @@
 //! this node knows; then it learns, and composes anew.
 
 use super::{EndedOrder, Held, Keeper};
+use crate::alerts;
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::{Item, Status};
@@ -119,6 +120,9 @@ impl Keeper {
             let status = state.map_or(Status::Submitted, State::status);
             counter!("rushline_orders_ended_total", "status" => status.as_str()).increment(1);
             let address = Address { entry: row.entry, index: ended.index };
+            if ended.attempts > self.sale.limits.attention_after {
+                alerts::resolve(alerts::Kind::OrderStuck, &self.sale.gid(address).to_string());
+            }
             self.sale.waiters.tell(&address, &Ended { status, message: ended.message });
         }
         let over = super::open_orders(&held.written) == 0;

@@ -4,7 +4,7 @@
 //! Transactions that come in here are of protocol `grpc`: a URL that does not begin with `http` is a gRPC branch.
 
 use super::operations::{self, Refused};
-use super::{BODY_BYTES_MAX, gid, topics};
+use super::{BODY_BYTES_MAX, gid, topics, trace_of};
 use crate::domain::ids::Invalid;
 use crate::domain::trans::{Class, Global, Protocol, Refusal, RegisterBranch, TransRequest, TransType};
 use crate::proto::dtmgimp::dtm_server::{Dtm, DtmServer};
@@ -39,17 +39,17 @@ impl Dtm for Door {
     }
 
     async fn submit(&self, request: Request<DtmRequest>) -> Answer<()> {
-        let request = read(request.into_inner()).map_err(invalid)?;
+        let request = read_call(request)?;
         done(operations::submit(&self.app.driver, request).await)
     }
 
     async fn prepare(&self, request: Request<DtmRequest>) -> Answer<()> {
-        let request = read(request.into_inner()).map_err(invalid)?;
+        let request = read_call(request)?;
         done(operations::prepare(&self.app.driver, request).await)
     }
 
     async fn abort(&self, request: Request<DtmRequest>) -> Answer<()> {
-        let request = read(request.into_inner()).map_err(invalid)?;
+        let request = read_call(request)?;
         done(operations::abort(&self.app.driver, request).await)
     }
 
@@ -66,7 +66,7 @@ impl Dtm for Door {
     }
 
     async fn prepare_workflow(&self, request: Request<DtmRequest>) -> Answer<DtmProgressesReply> {
-        let request = read(request.into_inner()).map_err(invalid)?;
+        let request = read_call(request)?;
         match operations::prepare_workflow(&self.app.driver, request).await {
             Ok(global) => Ok(Response::new(progresses(global))),
             Err(refused) => Err(status(&refused)),
@@ -100,6 +100,13 @@ fn deed_of<T>(request: &Request<T>) -> Deed {
     request.extensions().get().cloned().unwrap_or_default()
 }
 
+/// As [`read`], with the trace that the call belongs to.
+fn read_call(request: Request<DtmRequest>) -> Result<TransRequest, Status> {
+    let (metadata, _, message) = request.into_parts();
+    let trace = trace_of(&metadata.into_headers());
+    Ok(TransRequest { trace, ..read(message).map_err(invalid)? })
+}
+
 /// The transaction that a message is about.
 pub fn read(request: DtmRequest) -> Result<TransRequest, Invalid> {
     let (steps, old_payloads) = TransRequest::steps_from_json(&request.steps)?;
@@ -125,6 +132,7 @@ pub fn read(request: DtmRequest) -> Result<TransRequest, Invalid> {
         retry_limit: options.retry_limit,
         branch_headers: options.branch_headers.into_iter().collect(),
         concurrent,
+        trace: None,
     })
 }
 

@@ -3,7 +3,8 @@
 use super::operations::{self, Refused};
 use super::view::{KeyValue, Page, Progresses, Query, Transaction};
 use super::{answer_of, gid, json, lookup, not_found, parameter, refused, topics, view};
-use crate::domain::ids::Gid;
+use crate::domain::ids::{Gid, Invalid};
+use crate::domain::trace::TraceContext;
 use crate::domain::trans::{GlobalStatus, RegisterBranch, TransGid, TransRequest, TransType};
 use crate::driver::now_ms;
 use crate::server::deed::Deed;
@@ -25,18 +26,27 @@ type Answer = Result<Response, Refused>;
 /// What dtm changes by GET. Any page, and any link in a message, makes a browser send one: beyond this machine POST does it.
 const GET_CHANGES: [&str; 3] = ["subscribe", "unsubscribe", "resetCronTime"];
 
-pub async fn answer(app: &Arc<App>, method: &Method, route: &str, query: &str, deed: &Deed, body: &Bytes) -> Response {
+pub async fn answer(
+    app: &Arc<App>,
+    method: &Method,
+    route: &str,
+    query: &str,
+    deed: &Deed,
+    body: &Bytes,
+    trace: Option<TraceContext>,
+) -> Response {
     if method == Method::GET && GET_CHANGES.contains(&route) && !app.settings.dtm_get_changes {
         return by_post_only(route);
     }
+    let read = |body: &[u8]| Ok(TransRequest { trace: trace.clone(), ..TransRequest::from_json(body)? });
     let answer = match (method.as_str(), route) {
-        ("POST", "submit") => done(submit(app, body).await),
-        ("POST", "prepare") => done(prepare(app, body).await),
+        ("POST", "submit") => done(submit(app, read(body)).await),
+        ("POST", "prepare") => done(prepare(app, read(body)).await),
         ("POST", "abort") => done(Box::pin(abort(app, body)).await),
         ("POST", "registerBranch" | "registerXaBranch" | "registerTccBranch") => {
             done(Box::pin(register(app, body)).await)
         }
-        ("POST", "prepareWorkflow") => Box::pin(prepare_workflow(app, body)).await,
+        ("POST", "prepareWorkflow") => Box::pin(prepare_workflow(app, read(body))).await,
         ("POST", "forceStop") => done(Box::pin(force_stop(app, deed, body)).await),
         ("POST", "resetNextCronTime") => done(Box::pin(reset_next_cron(app, deed, body)).await),
         ("GET" | "POST", "resetCronTime") => Box::pin(reset_cron(app, query)).await,
@@ -82,12 +92,12 @@ fn percent_decoded(text: &str) -> String {
     url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
-async fn submit(app: &App, body: &[u8]) -> Result<(), Refused> {
-    operations::submit(&app.driver, TransRequest::from_json(body)?).await
+async fn submit(app: &App, request: Result<TransRequest, Invalid>) -> Result<(), Refused> {
+    operations::submit(&app.driver, request?).await
 }
 
-async fn prepare(app: &App, body: &[u8]) -> Result<(), Refused> {
-    operations::prepare(&app.driver, TransRequest::from_json(body)?).await
+async fn prepare(app: &App, request: Result<TransRequest, Invalid>) -> Result<(), Refused> {
+    operations::prepare(&app.driver, request?).await
 }
 
 async fn abort(app: &App, body: &[u8]) -> Result<(), Refused> {
@@ -98,8 +108,8 @@ async fn register(app: &App, body: &[u8]) -> Result<(), Refused> {
     operations::register_branch(&app.driver, RegisterBranch::from_json(body)?).await
 }
 
-async fn prepare_workflow(app: &App, body: &[u8]) -> Answer {
-    let global = operations::prepare_workflow(&app.driver, TransRequest::from_json(body)?).await?;
+async fn prepare_workflow(app: &App, request: Result<TransRequest, Invalid>) -> Answer {
+    let global = operations::prepare_workflow(&app.driver, request?).await?;
     Ok(json(StatusCode::OK, &Progresses::from(&global)))
 }
 

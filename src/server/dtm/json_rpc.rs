@@ -2,6 +2,7 @@
 
 use super::operations::{self, Refused};
 use super::{gid, json};
+use crate::domain::trace::TraceContext;
 use crate::domain::trans::{Class, RegisterBranch, TransRequest};
 use crate::server::App;
 use axum::response::Response;
@@ -55,7 +56,7 @@ pub fn decode(body: &[u8]) -> Option<TransRequest> {
     TransRequest::from_json(request.params?.get().as_bytes()).ok()
 }
 
-pub async fn answer(app: &App, body: &[u8]) -> Response {
+pub async fn answer(app: &App, body: &[u8], trace: Option<TraceContext>) -> Response {
     let unreadable = |what: &str| {
         let problem = Problem { code: PARSE_ERROR, message: format!("Parse json error: {what}") };
         word(StatusCode::BAD_REQUEST, "", Err(problem))
@@ -79,8 +80,8 @@ pub async fn answer(app: &App, body: &[u8]) -> Response {
     let params = request.params.map_or("{}", RawValue::get).as_bytes();
     let result = match request.method.as_deref().unwrap_or_default() {
         "newGid" => Ok(json!({ "gid": gid::new() })),
-        "prepare" => prepare(app, params).await,
-        "submit" => submit(app, params).await,
+        "prepare" => prepare(app, params, trace).await,
+        "submit" => submit(app, params, trace).await,
         "abort" => abort(app, params).await,
         "registerBranch" => register(app, params).await,
         method => {
@@ -114,13 +115,13 @@ fn problem(refused: &Refused) -> Problem {
     Problem { code, message: refused.to_string() }
 }
 
-async fn prepare(app: &App, params: &[u8]) -> Result<Value, Refused> {
-    operations::prepare(&app.driver, TransRequest::from_json(params)?).await?;
+async fn prepare(app: &App, params: &[u8], trace: Option<TraceContext>) -> Result<Value, Refused> {
+    operations::prepare(&app.driver, TransRequest { trace, ..TransRequest::from_json(params)? }).await?;
     Ok(Value::Null)
 }
 
-async fn submit(app: &App, params: &[u8]) -> Result<Value, Refused> {
-    operations::submit(&app.driver, TransRequest::from_json(params)?).await?;
+async fn submit(app: &App, params: &[u8], trace: Option<TraceContext>) -> Result<Value, Refused> {
+    operations::submit(&app.driver, TransRequest { trace, ..TransRequest::from_json(params)? }).await?;
     Ok(Value::Null)
 }
 

@@ -15,8 +15,9 @@ mod view;
 
 use super::App;
 use super::deed::Deed;
+use crate::domain::trace::TraceContext;
 use ::http::header::{CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
-use ::http::{HeaderValue, Method, Request, StatusCode};
+use ::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
@@ -40,14 +41,21 @@ pub async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Response {
     };
     let query = head.uri.query().unwrap_or_default();
     let deed = head.extensions.get::<Deed>().cloned().unwrap_or_default();
+    let trace = || trace_of(&head.headers);
     match path {
         "/api/ping" => json(StatusCode::OK, &serde_json::json!({ "msg": "pong" })),
-        "/api/json-rpc" if head.method == Method::POST => Box::pin(json_rpc::answer(app, &body)).await,
+        "/api/json-rpc" if head.method == Method::POST => Box::pin(json_rpc::answer(app, &body, trace())).await,
         _ => match path.strip_prefix("/api/dtmsvr/") {
-            Some(route) => http::answer(app, &head.method, route, query, &deed, &body).await,
+            Some(route) => http::answer(app, &head.method, route, query, &deed, &body, trace()).await,
             None => not_found(),
         },
     }
+}
+
+/// The trace that a call belongs to.
+fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
+    let parent = headers.get("traceparent")?;
+    TraceContext::read(parent.as_bytes(), headers.get("tracestate").map(HeaderValue::as_bytes))
 }
 
 /// As dtm's router does it.

@@ -4,8 +4,10 @@
 //! the rules saw, and otherwise read and asked again.
 
 use super::{lookup, topics};
+use crate::alerts;
 use crate::branch::{self, Uncallable};
 use crate::domain::ids::Invalid;
+use crate::domain::trace::TraceContext;
 use crate::domain::trans::drive::waited;
 use crate::domain::trans::{
     Change, Class, Global, Pass, Protocol, Refusal, RegisterBranch, Remembered, TransGid, TransRequest, TransType,
@@ -16,6 +18,7 @@ use crate::store;
 use crate::store::trans::{Appended, Created, Due, Saved};
 use crate::store::trans_drain::Found;
 use crate::store::trans_form::Loaded;
+use crate::telemetry::trace;
 use http::StatusCode;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,7 +110,37 @@ enum Outcome {
     Left,
 }
 
-pub async fn prepare(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
+pub async fn prepare(driver: &Arc<Driver>, mut request: TransRequest) -> Result<(), Refused> {
+    let span = span_of("prepare transaction", &mut request);
+    note_end(span, prepared(driver, request).await)
+}
+
+/// The span of a call about a transaction; what happens to the transaction goes on below it.
+fn span_of(name: &'static str, request: &mut TransRequest) -> Option<trace::Span> {
+    if trace::is_on() && request.trace.is_none() {
+        // Clients hand a trace on as a header of the branches, too.
+        let named = |name| request.branch_headers.get(name).map(String::as_bytes);
+        request.trace = named("traceparent").and_then(|parent| TraceContext::read(parent, named("tracestate")));
+    }
+    let mut span = trace::begin(name, trace::Kind::Server, request.trace.as_ref())?;
+    span.set("rushline.gid", request.gid.as_str());
+    span.set("rushline.trans_type", request.trans_type.as_str());
+    request.trace = Some(span.context());
+    Some(span)
+}
+
+fn note_end<T>(span: Option<trace::Span>, result: Result<T, Refused>) -> Result<T, Refused> {
+    if let (Some(mut span), Err(refused)) = (span, &result) {
+        let (status, _) = refused.status();
+        span.set("http.response.status_code", u64::from(status.as_u16()));
+        if status.is_server_error() {
+            span.fail("server error");
+        }
+    }
+    result
+}
+
+async fn prepared(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
     check_urls(&request)?;
     let gid = request.gid()?;
     let topics = Box::pin(topics::of_request(driver, &request)).await?;
@@ -117,7 +150,12 @@ pub async fn prepare(driver: &Arc<Driver>, request: TransRequest) -> Result<(), 
     perform(driver, &gid, true, None, change, Remembered::prepare).await.map(|_| ())
 }
 
-pub async fn submit(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
+pub async fn submit(driver: &Arc<Driver>, mut request: TransRequest) -> Result<(), Refused> {
+    let span = span_of("submit transaction", &mut request);
+    note_end(span, submitted(driver, request).await)
+}
+
+async fn submitted(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
     check_urls(&request)?;
     let gid = request.gid()?;
     let topics = Box::pin(topics::of_request(driver, &request)).await?;
@@ -159,7 +197,9 @@ pub async fn abort(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Re
 
 pub async fn force_stop(driver: &Arc<Driver>, gid: &TransGid) -> Result<(), Refused> {
     let change = |existing: Option<&Global>| moves::force_stop(existing, gid, now_ms());
-    perform(driver, gid, false, None, change, Remembered::force_stop).await.map(|_| ())
+    perform(driver, gid, false, None, change, Remembered::force_stop).await?;
+    alerts::resolve(alerts::Kind::TransactionStuck, gid.as_str());
+    Ok(())
 }
 
 pub async fn reset_next_cron(driver: &Arc<Driver>, gid: &TransGid) -> Result<(), Refused> {
@@ -196,7 +236,12 @@ pub async fn register_branch(driver: &Arc<Driver>, request: RegisterBranch) -> R
 }
 
 /// The record, new or as it was, with its rows.
-pub async fn prepare_workflow(driver: &Arc<Driver>, request: TransRequest) -> Result<Global, Refused> {
+pub async fn prepare_workflow(driver: &Arc<Driver>, mut request: TransRequest) -> Result<Global, Refused> {
+    let span = span_of("prepare workflow", &mut request);
+    note_end(span, workflow_prepared(driver, request).await)
+}
+
+async fn workflow_prepared(driver: &Arc<Driver>, request: TransRequest) -> Result<Global, Refused> {
     check_urls(&request)?;
     let gid = request.gid()?;
     let change =

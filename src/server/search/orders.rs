@@ -22,7 +22,7 @@ const LOOK_AT_MAX: usize = 20_000;
 /// Batches read by one command.
 const ENTRIES_AT_ONCE: usize = 200;
 
-const KNOWN: &str = "buyer, status, from, to, q, after, limit";
+const KNOWN: &str = "buyer, status, from, to, q, attention, after, limit";
 
 #[derive(Serialize)]
 pub struct OrdersPage {
@@ -57,6 +57,9 @@ fn read(query: Option<&str>) -> Result<(Wanted, usize), Problem> {
             "from" => wanted.from_ms = Some(time_ms("from", &value)?),
             "to" => wanted.to_ms = Some(time_ms("to", &value)?),
             "q" => wanted.text = text(value)?,
+            "attention" => {
+                wanted.attention = value.parse().map_err(|_| wrong("attention", "must be true or false"))?;
+            }
             "after" => {
                 let place = value.parse::<Place>().map_err(|()| wrong("after", "must be `next` of the page before"))?;
                 wanted.before = Some(place);
@@ -83,7 +86,7 @@ pub async fn page(app: &App, sale: &SaleName, wanted: &Wanted, limit: usize) -> 
             cut = cut.max(seen);
         }
     }
-    let only_in_redis = matches!(wanted.status, Some(Status::Submitted | Status::Reserved));
+    let only_in_redis = wanted.attention || matches!(wanted.status, Some(Status::Submitted | Status::Reserved));
     if !only_in_redis {
         let away = |error: crate::reconciler::sink::Error| Problem::records_away(&error);
         let sink = app.records.sink().await.map_err(away)?;
@@ -149,7 +152,7 @@ async fn chosen(app: &App, part: &Part, entry: &Entry, wanted: &Wanted) -> Resul
     let addresses: Vec<Address> =
         (0..).take(entry.frames.len()).map(|index| Address { entry: entry.id, index }).collect();
     // What went wrong is a text to be found too, but few orders have any.
-    let details = match wanted.text.is_empty() {
+    let details = match wanted.text.is_empty() && !wanted.attention {
         true => Vec::new(),
         false => app.node.redis.details(&part.keys, &addresses).await?,
     };
@@ -158,6 +161,9 @@ async fn chosen(app: &App, part: &Part, entry: &Entry, wanted: &Wanted) -> Resul
     let chosen = orders.filter_map(|(at, ((address, frame), code))| {
         let gid = part.gid(*address);
         let texts = [frame.payload.as_deref().unwrap_or_default(), said(at).unwrap_or_default()];
+        let attempts = details.get(at).and_then(|(detail, _)| Some(detail.as_ref()?.attempts)).unwrap_or_default();
+        let waits = status_of(code) == Status::Submitted && attempts >= part.limits.attention_after;
+        (!wanted.attention || waits).then_some(())?;
         wanted.matches(&gid, frame.buyer.as_str(), status_of(code), texts).then_some(gid)
     });
     Ok(chosen.collect())

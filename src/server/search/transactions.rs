@@ -57,6 +57,8 @@ pub struct Row {
     pub failed_passes: u32,
     /// It has failed so often that somebody should look.
     pub attention: bool,
+    /// It is tried again only when somebody asks for it.
+    pub paused: bool,
     pub reason: String,
     /// What a branch said last, as far as the node that was asked heard it.
     pub last_error: Option<Trouble>,
@@ -202,8 +204,7 @@ impl Wanted {
 }
 
 fn needs_attention(app: &App, global: &Global) -> bool {
-    let after = app.driver.limits().alert_after.max(1);
-    !global.status.is_final() && global.failed_passes >= after
+    global.needs_attention(app.driver.limits())
 }
 
 fn when(ms: u64) -> Option<Timestamp> {
@@ -223,7 +224,8 @@ fn row(app: &App, global: &Global) -> Row {
         ended_at: when(global.finish_ms.max(global.rollback_ms)).filter(|_| over),
         done,
         branches,
-        next_try_at: when(global.next_cron_ms).filter(|_| !over),
+        next_try_at: when(global.next_cron_ms).filter(|_| !over && !global.is_paused()),
+        paused: !over && global.is_paused(),
         failed_passes: global.failed_passes,
         attention: needs_attention(app, global),
         reason: global.rollback_reason.clone(),

@@ -45,7 +45,7 @@ fn order(name: &str) -> Prepared {
         buyer: Buyer::parse(name).unwrap(),
         items: vec![Item { sku: Sku::parse("a").unwrap(), quantity: 1 }],
         payload: None,
-        traceparent: None,
+        trace: None,
         limits_by: None,
     })
 }

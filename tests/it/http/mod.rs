@@ -1,6 +1,8 @@
 //! The HTTP interface, asked of the real server: what buyers hear, what operators can do, how the order endpoint is
 //! called, and what comes of requests that nobody should send.
 
+mod alerts;
+mod attention;
 mod buyers;
 mod changes;
 mod endpoint;

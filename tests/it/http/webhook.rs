@@ -15,17 +15,17 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(super) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A shop's receiver: notes every call, answers with a status that can be changed.
-struct Receiver {
+pub(super) struct Receiver {
     calls: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
     status: Arc<Mutex<u16>>,
-    url: String,
+    pub(super) url: String,
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook?shop=1", listener.local_addr().unwrap());
         let (calls, status): (Arc<Mutex<Vec<_>>>, Arc<Mutex<u16>>) = (Arc::default(), Arc::new(Mutex::new(204)));
@@ -56,11 +56,11 @@ impl Receiver {
         Self { calls, status, url }
     }
 
-    fn answer(&self, status: u16) {
+    pub(super) fn answer(&self, status: u16) {
         *self.status.lock().unwrap() = status;
     }
 
-    fn calls(&self) -> Vec<(HeaderMap, Bytes)> {
+    pub(super) fn calls(&self) -> Vec<(HeaderMap, Bytes)> {
         self.calls.lock().unwrap().clone()
     }
 
@@ -72,13 +72,13 @@ impl Receiver {
         json!({"webhook": {"url": self.url, "secret": SECRET}})
     }
 
-    async fn wait_for_calls(&self, count: usize) {
+    pub(super) async fn wait_for_calls(&self, count: usize) {
         eventually("webhooks", SOON, || async { self.calls().len() >= count }).await;
     }
 }
 
 /// The signature as Python's standard library makes it.
-fn signed_elsewhere(id: &str, timestamp: &str, body: &[u8]) -> String {
+pub(super) fn signed_elsewhere(id: &str, timestamp: &str, body: &[u8]) -> String {
     let program = "import base64, hashlib, hmac, sys\n\
         secret, head, body = sys.argv[1], sys.argv[2], sys.argv[3]\n\
         key = base64.b64decode(secret.split('_')[1])\n\

@@ -53,7 +53,7 @@ pub fn order(buyer: &str, items: &[(&str, u32)]) -> Order {
         buyer: Buyer::parse(buyer).unwrap(),
         items: items.iter().map(item).collect(),
         payload: None,
-        traceparent: None,
+        trace: None,
         limits_by: None,
     }
 }

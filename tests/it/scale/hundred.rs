@@ -72,6 +72,7 @@ async fn node(url: String, name: &str) -> Arc<Node> {
         retry_base: Duration::from_secs(3_600),
         retry_max: Duration::from_secs(3_600),
         ongoing: Duration::from_secs(1),
+        attention_after: u32::MAX,
         patience: Duration::from_secs(20),
     };
     Node::new(Redis::connect(settings).await.unwrap(), name, limits)
@@ -106,7 +107,7 @@ async fn sell_out(url: String, units: u64) -> Vec<Told> {
                     items: vec![Item { sku: Sku::parse("a").unwrap(), quantity: 1 }],
                     payload: None,
                     key: None,
-                    traceparent: None,
+                    trace: None,
                     limits_by: None,
                 };
                 let sent = Instant::now();

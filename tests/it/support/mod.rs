@@ -4,6 +4,7 @@
 pub mod app;
 pub mod certificates;
 pub mod cluster;
+pub mod collector;
 pub mod crowd;
 pub mod etcd;
 pub mod hazard;

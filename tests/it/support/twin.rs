@@ -491,7 +491,7 @@ fn order(ask: &Ask) -> Order {
             .map(|(sku, quantity)| Item { sku: Sku::parse(sku.as_str()).unwrap(), quantity: *quantity })
             .collect(),
         payload: Some(RawValue::from_string(ask.payload.to_string()).unwrap()),
-        traceparent: None,
+        trace: None,
         limits_by: None,
     }
 }

@@ -1,4 +1,8 @@
-//! Logs to standard error, metrics to memory.
+//! What a server says of itself: logs to standard error, metrics to memory, traces to a collector ([`trace`]).
+
+pub mod export;
+mod otlp;
+pub mod trace;
 
 use crate::config::{LogFormat, LogLevel};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
