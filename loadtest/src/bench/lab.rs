@@ -67,6 +67,8 @@ pub struct Plan<'a> {
     pub orders: u64,
     /// Different SKUs, the orders in turn for each.
     pub skus: u64,
+    /// Variables of the server's.
+    pub envs: &'a [(&'a str, &'a str)],
     /// Orders admitted and not delivered that the server bears before it says 429; its own default if absent.
     pub backlog_max: Option<u64>,
     pub rushline: &'a Path,
@@ -144,6 +146,7 @@ impl Lab {
         if let Some(orders) = plan.backlog_max {
             envs.push(("RUSHLINE_DELIVERY_BACKLOG_MAX".into(), orders.to_string()));
         }
+        envs.extend(plan.envs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let log = plan.directory.join("server.log");
         let server = Api { address };
         let started = Instant::now();
@@ -276,6 +279,11 @@ impl Lab {
     /// Processor time of server and Redis so far.
     pub fn processor_time(&self) -> anyhow::Result<Duration> {
         Ok(self.processes[REDIS].processor_time()? + self.server_process()?.processor_time()?)
+    }
+
+    /// Processor time of the server so far.
+    pub fn server_time(&self) -> anyhow::Result<Duration> {
+        self.server_process()?.processor_time()
     }
 
     /// What the server has in memory.

@@ -6,6 +6,7 @@
 mod figures;
 mod lab;
 mod load;
+mod observability;
 mod open_loop;
 mod refusals;
 mod reservations;
@@ -108,8 +109,32 @@ impl Bench {
         backlog_max: Option<u64>,
         skus: u64,
     ) -> anyhow::Result<&mut Lab> {
+        self.open_lab(name, class, mode, orders, (backlog_max, skus, &[])).await
+    }
+
+    /// The same with variables of the server's.
+    pub async fn open_as(
+        &mut self,
+        name: &str,
+        class: Class,
+        mode: Mode,
+        orders: u64,
+        envs: &[(&str, &str)],
+    ) -> anyhow::Result<&mut Lab> {
+        self.open_lab(name, class, mode, orders, (None, 1, envs)).await
+    }
+
+    async fn open_lab(
+        &mut self,
+        name: &str,
+        class: Class,
+        mode: Mode,
+        orders: u64,
+        (backlog_max, skus, envs): (Option<u64>, u64, &[(&str, &str)]),
+    ) -> anyhow::Result<&mut Lab> {
         let plan = Plan {
             skus,
+            envs,
             class,
             mode,
             orders,
@@ -125,6 +150,11 @@ impl Bench {
             self.redis_version = version;
         }
         Ok(lab)
+    }
+
+    /// A bare HTTP server, which says 200 to whatever it is sent.
+    pub fn floor_address(&self) -> std::net::SocketAddr {
+        self.floor.address
     }
 
     async fn close(&mut self) -> anyhow::Result<()> {
@@ -188,6 +218,7 @@ impl Bench {
                 Part::TransRate(kind) => figures.push(transactions::rate(self, kind).await?),
                 Part::TransRedis(kind) => figures.extend(transactions::redis(self, kind).await?),
                 Part::TransBytes => figures.push(transactions::bytes(self).await?),
+                Part::Observability => figures.push(observability::cost(self).await?),
                 Part::TransOutage => figures.extend(transactions::outage(self).await?),
             }
             self.close().await?;
@@ -224,10 +255,11 @@ enum Part {
     TransRedis(Kind),
     TransBytes,
     TransOutage,
+    Observability,
 }
 
 /// In this order: the sustained run takes its pace from the delivered bulk rate.
-const PARTS: [Part; 25] = [
+const PARTS: [Part; 26] = [
     Part::Admitted(Class::Memory),
     Part::Admitted(Class::Fsync),
     Part::Delivered(Class::Memory, Mode::Single),
@@ -253,6 +285,7 @@ const PARTS: [Part; 25] = [
     Part::TransRedis(Kind::Saga),
     Part::TransBytes,
     Part::TransOutage,
+    Part::Observability,
 ];
 
 impl Part {
@@ -277,6 +310,7 @@ impl Part {
             Part::TransRedis(kind) => format!("transactions_redis_{}", kind.name()),
             Part::TransBytes => "transactions_redis_bytes".into(),
             Part::TransOutage => "transactions_outage".into(),
+            Part::Observability => "observability".into(),
         }
     }
 }
