@@ -91,6 +91,7 @@ pub static RULES: &[Rule] = &[
     rule("POST", "/v1/sales/{sale}/stock", OPERATE),
     rule("POST", "/v1/sales/{sale}/repair", OPERATE),
     rule("POST", "/v1/orders/{gid}/return", OPERATE),
+    rule("POST", "/v1/orders/{gid}/retry", OPERATE),
     rule("POST", "/v1/transactions/{gid}/retry", OPERATE),
     rule("POST", "/v1/transactions/{gid}/stop", OPERATE),
     // dtm's interface over HTTP and JSON-RPC.

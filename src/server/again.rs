@@ -1,5 +1,6 @@
 //! `POST /v1/orders/{gid}/retry`: an order that waits for its next call is called now, by whichever node has it.
 
+use super::deed::Deed;
 use super::problem::Problem;
 use super::{App, changes, orders};
 use crate::domain::ids::Gid;
@@ -31,11 +32,13 @@ pub async fn retry(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
     headers: HeaderMap,
+    deed: Deed,
     body: Bytes,
 ) -> Result<Json<Asked>, Problem> {
     let unknown = || Problem::unknown_order(&text);
     let gid: Gid = text.parse().map_err(|_| unknown())?;
     let request: ByHand = super::json::parse(if body.is_empty() { b"{}" } else { &body }, CODE)?;
+    deed.note(request.reason.as_deref(), None);
     let note = changes::note(CODE, &headers, request.reason.as_deref())?;
     let view = orders::look_up(&app, &gid).await?.ok_or_else(unknown)?;
     let open = app.node.open(&gid.sale).await?;

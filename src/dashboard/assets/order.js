@@ -5,7 +5,7 @@ import { draw } from './app.js';
 import { confirm, toast } from './dialog.js';
 import { h } from './dom.js';
 import { items } from './format.js';
-import { button, evidence, facts, pill, section, time, trouble } from './parts.js';
+import { act, evidence, facts, pill, section, time, trouble } from './parts.js';
 import { payload } from './transaction.js';
 
 const REFRESH_MS = 2000;
@@ -47,7 +47,7 @@ export function order(gid) {
         h('h1', { class: 'gid' }, one.gid),
         pill(one.status),
         one.attention && pill('attention'),
-        one.status === 'submitted' && one.attempts > 0 && h('div', { class: 'actions' }, button('Retry now', retry)),
+        one.status === 'submitted' && one.attempts > 0 && h('div', { class: 'actions' }, act('Retry now', retry)),
       ),
       state.problem && trouble(state.problem),
       section(null, h('p', { class: 'verdict' }, h('strong', null, summary))),
