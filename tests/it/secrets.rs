@@ -121,12 +121,13 @@ async fn what_is_secret_is_shown_nowhere_and_payloads_only_to_who_asks_for_them(
         ] {
             no_secret(&path, &app.http().text(&path).await);
         }
+        let elsewhere = tempfile::tempdir().unwrap();
         for command in
             [vec!["config", "show"], vec!["config", "show", "--json"], vec!["doctor"], vec!["config", "sample"]]
         {
             let mut run = Command::new(env!("CARGO_BIN_EXE_rushline"));
             run.args(&command).envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
-            let output = run.current_dir(app.data_dir()).output().unwrap();
+            let output = run.current_dir(elsewhere.path()).output().unwrap();
             let text = [output.stdout, output.stderr].concat();
             no_payload(&command.join(" "), &String::from_utf8_lossy(&text));
         }
