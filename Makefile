@@ -4,7 +4,7 @@
 CARGO ?= cargo
 PROGRAMS = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help demo example test chaos simulate bench lint build
+.PHONY: help demo example test chaos simulate bench fuzz lint build
 
 help:
 	@echo 'make demo    a whole flash sale in the terminal, with the proof that it adds up'
@@ -14,6 +14,7 @@ help:
 	@echo 'make chaos   kills, cuts off, fills up and lies to real servers while buyers buy, and judges: KILLS=300 SEED=1 MINUTES=30'
 	@echo 'make bench   the figures of docs/performance.md, beside the floor of this machine; ARGS=--quick tries it'
 	@echo 'make simulate whole worlds under a seeded clock (docs/simulation.md); SEEDS=10000, or CERTIFY=100000 for the model of Redis'
+	@echo 'make fuzz    bytes of any kind into everything that reads; MINUTES=10 for each target, TARGET=address for one; needs nightly'
 	@echo 'make lint    formatting and clippy, as the tests of a change want them'
 	@echo 'make build   release programs, in $(PROGRAMS)'
 
@@ -45,6 +46,10 @@ chaos: build
 bench: build
 	@sh .ci/need redis-server
 	@"$(PROGRAMS)/rushline-loadtest" bench $(ARGS)
+
+fuzz:
+	@sh .ci/need cargo cc
+	@CARGO='$(CARGO)' MINUTES='$(MINUTES)' TARGET='$(TARGET)' sh fuzz/run.sh
 
 lint:
 	@sh .ci/need cargo cc

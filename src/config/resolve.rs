@@ -5,6 +5,7 @@ use super::problem::{Error, Problem};
 use super::settings::{Config, SETTINGS};
 use super::suggest::closest;
 use super::table::Setting;
+use crate::http1::Address;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -92,10 +93,7 @@ impl Resolved {
 /// Reads all sources. Fails with everything that is wrong in any of them, also what a stronger source overrides:
 /// a broken line in the file waits for the day the flag is dropped.
 pub fn resolve(sources: Sources) -> Result<Resolved, Error> {
-    let mut work = Work {
-        resolved: Resolved { config: Config::default(), file: None, origins: vec![Origin::Default; SETTINGS.len()] },
-        problems: Vec::new(),
-    };
+    let mut work = Work::new();
     // From the weakest to the strongest: the later overwrites the earlier.
     work.read_file(&sources);
     work.read_environment(&sources.environment);
@@ -109,12 +107,27 @@ pub fn resolve(sources: Sources) -> Result<Resolved, Error> {
     if work.problems.is_empty() { Ok(work.resolved) } else { Err(Error { problems: work.problems }) }
 }
 
+/// Reads a file of this text, over the defaults alone.
+pub fn resolve_text(text: &str) -> Result<Resolved, Error> {
+    let mut work = Work::new();
+    let path = PathBuf::from(FILE_DEFAULT);
+    let (entries, problems) = file::parse(FILE_DEFAULT, text);
+    work.take(entries, problems, path);
+    work.check_together();
+    if work.problems.is_empty() { Ok(work.resolved) } else { Err(Error { problems: work.problems }) }
+}
+
 struct Work {
     resolved: Resolved,
     problems: Vec<Problem>,
 }
 
 impl Work {
+    fn new() -> Self {
+        let origins = vec![Origin::Default; SETTINGS.len()];
+        Self { resolved: Resolved { config: Config::default(), file: None, origins }, problems: Vec::new() }
+    }
+
     fn problem(&mut self, place: String, setting: Option<&'static str>, what: String, hint: Option<String>) {
         self.problems.push(Problem { place, setting, what, hint });
     }
@@ -138,6 +151,10 @@ impl Work {
         let named = sources.config_flag.clone().or_else(|| variable.map(|(_, value)| PathBuf::from(value)));
         let Some(path) = named.or_else(|| sources.file_default.clone().filter(|path| path.exists())) else { return };
         let (entries, problems) = file::read(&path);
+        self.take(entries, problems, path);
+    }
+
+    fn take(&mut self, entries: Vec<file::Entry>, problems: Vec<Problem>, path: PathBuf) {
         self.problems.extend(problems);
         for entry in entries {
             self.set(entry.setting, &entry.text, Origin::File { path: path.clone(), line: entry.line });
@@ -180,6 +197,7 @@ impl Work {
     fn check_together(&mut self) {
         self.check_registry();
         self.check_security();
+        self.check_alert_url();
         let (admission, delivery) = (&self.resolved.config.admission, &self.resolved.config.delivery);
         let mut broken = Vec::new();
         if delivery.retry_base > delivery.retry_max {
@@ -199,6 +217,18 @@ impl Work {
             let what = format!("{smaller} ({}) must not be above {larger} ({})", text(smaller), text(larger));
             self.problem(place, None, what, Some(format!("lower {smaller} or raise {larger}")));
         }
+    }
+
+    /// The alert hook is called the way that services are: better now than when there is something to tell.
+    fn check_alert_url(&mut self) {
+        let config = &self.resolved.config;
+        let address = config.trans.alert_url.as_ref().and_then(|url| Address::parse(url.expose()));
+        let Some(Err(refused)) = address.map(|address| config.calls.allow.check(address.place())) else { return };
+        let name = "trans.alert_url";
+        let Some((setting, origin)) = self.resolved.rows().find(|(row, _)| row.name == name) else { return };
+        let place = origin.place(setting);
+        let hint = "add its host to calls.allow, or name another one".to_owned();
+        self.problem(place, Some(name), format!("cannot be called: {refused}"), Some(hint));
     }
 
     fn check_registry(&mut self) {

@@ -74,7 +74,7 @@ impl Work<'_> {
     async fn go(mut self) -> Result<Ended, Stop> {
         let driver = self.driver;
         let limits = *driver.limits();
-        let context = Arc::new(Context::new(&self.global, &limits));
+        let context = Arc::new(Context::new(&self.global, &limits, driver.settings.credentials));
         let mut phase = driver.phase.subscribe();
         let mut letting_go = std::pin::pin!(super::reached(&mut phase, Phase::LettingGo));
         let mut pass = Pass::default();
