@@ -2,6 +2,7 @@
 
 use super::file;
 use super::problem::{Error, Problem};
+use super::secret_url::SecretUrl;
 use super::settings::{Config, SETTINGS};
 use super::suggest::closest;
 use super::table::Setting;
@@ -197,7 +198,7 @@ impl Work {
     fn check_together(&mut self) {
         self.check_registry();
         self.check_security();
-        self.check_alert_url();
+        self.check_own_calls();
         let (admission, delivery) = (&self.resolved.config.admission, &self.resolved.config.delivery);
         let mut broken = Vec::new();
         if delivery.retry_base > delivery.retry_max {
@@ -219,16 +220,23 @@ impl Work {
         }
     }
 
-    /// The alert hook is called the way that services are: better now than when there is something to tell.
-    fn check_alert_url(&mut self) {
+    /// The alert hook and a set of keys are called the way that services are: better known now than when there is something
+    /// to tell.
+    fn check_own_calls(&mut self) {
         let config = &self.resolved.config;
-        let address = config.trans.alert_url.as_ref().and_then(|url| Address::parse(url.expose()));
-        let Some(Err(refused)) = address.map(|address| config.calls.allow.check(address.place())) else { return };
-        let name = "trans.alert_url";
-        let Some((setting, origin)) = self.resolved.rows().find(|(row, _)| row.name == name) else { return };
-        let place = origin.place(setting);
-        let hint = "add its host to calls.allow, or name another one".to_owned();
-        self.problem(place, Some(name), format!("cannot be called: {refused}"), Some(hint));
+        let (alert, keys) = (config.trans.alert_url.as_ref().map(SecretUrl::expose), config.jwt.keys.as_deref());
+        let mut refused = Vec::new();
+        for (name, url) in [("trans.alert_url", alert), ("jwt.keys", keys)] {
+            // Keys may also be in a file, which is no URL.
+            let Some(address) = url.and_then(Address::parse) else { continue };
+            let Err(error) = config.calls.allow.check(address.place()) else { continue };
+            let Some((setting, origin)) = self.resolved.rows().find(|(row, _)| row.name == name) else { continue };
+            refused.push((origin.place(setting), name, format!("cannot be called: {error}")));
+        }
+        for (place, name, what) in refused {
+            let hint = "add its host to calls.allow, or name another one".to_owned();
+            self.problem(place, Some(name), what, Some(hint));
+        }
     }
 
     fn check_registry(&mut self) {
