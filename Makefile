@@ -4,7 +4,7 @@
 CARGO ?= cargo
 PROGRAMS = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help demo example test chaos simulate bench docs lint deny deb build
+.PHONY: help demo example test chaos simulate bench fuzz docs lint deny deb build
 
 help:
 	@echo 'make demo    a whole flash sale in the terminal, with the proof that it adds up'
@@ -15,6 +15,7 @@ help:
 	@echo 'make bench   the figures of docs/performance.md, beside the floor of this machine; ARGS=--quick tries it'
 	@echo 'make simulate whole worlds under a seeded clock (docs/simulation.md); SEEDS=10000, or CERTIFY=100000 for the model of Redis'
 	@echo 'make docs    what docs/reference/ has from the code is written anew, and the book is built in target/book'
+	@echo 'make fuzz    bytes of any kind into everything that reads; MINUTES=10 for each target, TARGET=address for one; needs nightly'
 	@echo 'make lint    formatting and clippy, as the tests of a change want them'
 	@echo 'make deny    licences, sources and duplicates of what is built in, as deny.toml has them'
 	@echo 'make deb     a Debian package in $(PROGRAMS)/../debian'
@@ -54,6 +55,10 @@ docs:
 	@sh tests/book/install.sh
 	@RUSHLINE_WRITE_DOCS=1 $(CARGO) test --all-features --locked -q --test it -- the_reference_is_what_the_code_says
 	@"$${RUSHLINE_TEST_BOOK:-target/test-book}/mdbook/bin/mdbook" build docs
+
+fuzz:
+	@sh .ci/need cargo cc
+	@CARGO='$(CARGO)' MINUTES='$(MINUTES)' TARGET='$(TARGET)' sh fuzz/run.sh
 
 lint:
 	@sh .ci/need cargo cc

@@ -1,5 +1,7 @@
 //! `rushline doctor`: configuration, connections, and what this Redis can promise. Changes nothing.
 
+mod holes;
+
 use crate::access::Guard;
 use crate::access::bind::{self, Openness};
 use crate::config::Config;
@@ -158,6 +160,14 @@ fn promises(promise: &Promise) -> Vec<Check> {
             Check::new("version", Health::Bad, format!("{} is too old: the scripts need Redis 7.0", promise.version))
                 .hint("install Redis 7.2 or later"),
         );
+    }
+    let holes = if promise.is_valkey { Vec::new() } else { holes::of(&promise.version) };
+    if !holes.is_empty() {
+        let found =
+            format!("{} is known for {}, unless its distribution mended it", promise.version, holes.join(" and "));
+        checks.push(Check::new("known holes", Health::Warning, found).hint(
+            "update Redis, give rushline an account of its own (docs/redis.md), and let nobody else send it scripts",
+        ));
     }
     let class = |class: Durability| promise.wait_for(class);
     checks.push(match class(Durability::Memory) {

@@ -5,6 +5,7 @@ use crate::access::{self, Guard};
 use crate::alerts;
 use crate::config::{AttentionThen, Config, Repair, RewriteAfterLoad};
 use crate::demo;
+use crate::dial::reach;
 use crate::domain::trans;
 use crate::driver::{self, Driver};
 use crate::fault::Fault;
@@ -58,6 +59,7 @@ async fn serve(
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
+    reach::restrict(config.calls.allow.clone());
     let openness = bind::check(&config)?;
     let guard = Arc::new(Guard::new(&config).await?);
     let tls = PortTls::open(&config.tls)?.map(Arc::new);
@@ -370,6 +372,8 @@ fn transactions(config: &Config) -> driver::Settings {
         lease: config.trans.lease,
         running_max: config.trans.running_max,
         calls_per_host_max: config.trans.calls_per_host_max,
+        redirects_max: config.calls.redirects_max,
+        credentials: config.passes_credentials(),
         alert_url: config.trans.alert_url.as_ref().map(|url| url.expose().to_owned()),
     }
 }
@@ -378,7 +382,9 @@ fn door(config: &Config) -> server::Settings {
     server::Settings {
         body_bytes_max: config.http.body_bytes_max,
         connections_max: config.http.connections_max,
+        connections_per_ip_max: config.http.connections_per_ip_max,
         header_timeout: config.http.header_timeout,
+        idle_timeout: config.http.idle_timeout,
         wait_max: config.http.wait_max,
         wait_when_stopping: config.shutdown.grace / 2,
         heartbeat: config.http.heartbeat,

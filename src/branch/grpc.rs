@@ -6,6 +6,8 @@
 use super::Context;
 use super::hosts::turn;
 use super::resolve::Endpoint;
+use crate::dial::Connector;
+use crate::dial::reach::Scheme;
 use crate::domain::trans::{BranchResult, CallSpec, Called};
 use crate::proto::workflow::WorkflowData;
 use crate::raw_codec::Raw;
@@ -230,13 +232,16 @@ fn connect(endpoint: &Endpoint) -> Result<Channel, Error> {
         .map_err(|_| Error::Status(Status::invalid_argument(format!("{address} is no address"))))?
         .user_agent(concat!("rushline/", env!("CARGO_PKG_VERSION")))
         .map_err(bad)?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_keepalive(Some(TCP_KEEPALIVE))
         .http2_max_header_list_size(REPLY_HEADERS_BYTES_MAX);
     if endpoint.tls {
         channel = channel.tls_config(ClientTlsConfig::new().with_webpki_roots()).map_err(bad)?;
     }
-    Ok(channel.connect_lazy())
+    let scheme = Scheme::grpc(endpoint.tls);
+    Ok(channel.connect_with_connector_lazy(Connector {
+        scheme,
+        patience: CONNECT_TIMEOUT,
+        keepalive: Some(TCP_KEEPALIVE),
+    }))
 }
 
 async fn unary(channel: Channel, method: PathAndQuery, request: Request<Bytes>) -> Result<(), Status> {

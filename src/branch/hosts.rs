@@ -3,21 +3,23 @@
 //! The bound is what paces recovery: after an outage thousands of transactions are due at once, and a service that has
 //! just come back must not be knocked over by them.
 
+use crate::dial::reach::{self, Place, Scheme};
+use crate::domain::trans::check;
 use crate::http1::{self, Address, Answer, Connection, Failed};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-/// As many as Go's client, which dtm's users are used to, follows.
-const REDIRECTS_MAX: usize = 10;
 /// Connections kept open to a host while it is not called. As many as call it at once by default: with fewer, a busy
 /// host costs a new connection for every few calls.
 const IDLE_MAX: usize = 256;
+/// And to all hosts together: each is a file descriptor. Those of hosts that are called no more make room.
+const IDLE_ALL_MAX: usize = 2_048;
 /// How often the kept connections of a host are looked at for those that it has closed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// URLs that are remembered; they come from clients, so there must be a bound. Above it the unused hosts are forgotten.
@@ -39,8 +41,11 @@ pub enum Error {
     Broken(String),
     #[error("the answer is too long, or broke off: {0}")]
     Body(String),
-    #[error("more than {REDIRECTS_MAX} redirects")]
-    Redirects,
+    #[error("{status}: it redirects to `{to}`, which is not followed (setting calls.redirects_max)")]
+    Redirected { status: StatusCode, to: String },
+    /// The host of its URL is none that is called for others.
+    #[error(transparent)]
+    Refused(#[from] reach::Refused),
 }
 
 impl From<Failed> for Error {
@@ -63,23 +68,32 @@ pub struct Request {
     pub body: Bytes,
 }
 
-/// Can it be taken apart? That of the usual kind need not be.
-pub fn is_callable(url: &str) -> bool {
-    is_plain(url) || Address::parse(url).is_some()
+/// Can it be taken apart, and may it be called? That of the usual kind need not be taken apart.
+pub fn check(url: &str) -> Result<(), Error> {
+    let reach = reach::current();
+    if let Some(place) = plain(url) {
+        return Ok(reach.check(place)?);
+    }
+    let address = Address::parse(url).ok_or_else(|| Error::Url(url.to_owned()))?;
+    Ok(reach.check(address.place())?)
 }
 
 /// Scheme, a host of small letters or an IPv4 address, perhaps a port: no rule of URLs refuses that, whatever follows.
-fn is_plain(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) else { return false };
+fn plain(url: &str) -> Option<Place<'_>> {
+    let (tls, rest) = match url.strip_prefix("http://") {
+        Some(rest) => (false, rest),
+        None => (true, url.strip_prefix("https://")?),
+    };
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
-    let (host, port) = authority.split_once(':').unwrap_or((authority, "80"));
+    let (host, port) = authority.split_once(':').unwrap_or((authority, if tls { "443" } else { "80" }));
     let is_label = |label: &str| {
         label.starts_with(|first: char| first.is_ascii_lowercase())
             && !label.starts_with("xn--")
             && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
-    let is_port = port.starts_with(|first: char| first.is_ascii_digit()) && port.parse::<u16>().is_ok();
-    is_port && (host.split('.').all(is_label) || host.parse::<Ipv4Addr>().is_ok())
+    let port = Some(port).filter(|port| port.starts_with(|first: char| first.is_ascii_digit()))?.parse().ok()?;
+    let is_host = host.split('.').all(is_label) || host.parse::<Ipv4Addr>().is_ok();
+    is_host.then_some(Place { scheme: Scheme::http(tls), host, port })
 }
 
 type Key = (bool, String, u16);
@@ -87,11 +101,13 @@ type Key = (bool, String, u16);
 struct Host {
     permits: Semaphore,
     idle: Mutex<Idle>,
+    /// Places for connections that nobody uses just now, of all hosts together.
+    places: Arc<Semaphore>,
 }
 
-/// Connections that nobody uses just now; the one used last is used next.
+/// Connections that nobody uses just now, each with its place; the one used last is used next.
 struct Idle {
-    connections: Vec<Connection>,
+    connections: Vec<(Connection, OwnedSemaphorePermit)>,
     looked: Instant,
 }
 
@@ -105,12 +121,15 @@ pub struct Hosts {
     hosts: Mutex<HashMap<Key, Arc<Host>>>,
     /// By URL: a service has few, and taking one apart costs as much as writing it.
     known: Mutex<HashMap<String, Arc<Known>>>,
+    places: Arc<Semaphore>,
     calls_max: usize,
+    redirects_max: usize,
 }
 
 impl Hosts {
-    pub fn new(calls_max: usize) -> Self {
-        Self { hosts: Mutex::default(), known: Mutex::default(), calls_max }
+    pub fn new(calls_max: usize, redirects_max: usize) -> Self {
+        let places = Arc::new(Semaphore::new(IDLE_ALL_MAX));
+        Self { hosts: Mutex::default(), known: Mutex::default(), places, calls_max, redirects_max }
     }
 
     /// Sends and reads the answer. The time limit holds twice: for the wait for a turn at this host, so that those who
@@ -120,7 +139,8 @@ impl Hosts {
         let mut known = self.known(url).ok_or_else(bad_url)?;
         let mut path = known.address.with_query(&request.query);
         let mut redirected: Option<Request> = None;
-        for _ in 0..=REDIRECTS_MAX {
+        let mut redirects = 0..self.redirects_max;
+        loop {
             let request = redirected.as_ref().unwrap_or(request);
             let here = known.clone();
             let _turn = turn(&here.host.permits, timeout).await.ok_or(Error::NoTurn(timeout.as_millis()))?;
@@ -129,6 +149,9 @@ impl Hosts {
             let Some(location) = location.filter(|_| status.is_redirection()) else {
                 return Ok((status, body));
             };
+            if redirects.next().is_none() {
+                return Err(Error::Redirected { status, to: location });
+            }
             let address = here.address.redirected(&path, &location).ok_or(Error::Url(location))?;
             let mut request = request.clone();
             if ![StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT].contains(&status) {
@@ -136,11 +159,15 @@ impl Hosts {
                 request.body = Bytes::new();
                 Arc::make_mut(&mut request.headers).remove(CONTENT_TYPE);
             }
+            if (&address.host, address.port) != (&here.address.host, here.address.port) {
+                // What was meant for one service is not told to another because the first says so.
+                let headers = Arc::make_mut(&mut request.headers);
+                check::CREDENTIALS.iter().for_each(|name| drop(headers.remove(*name)));
+            }
             redirected = Some(request);
             path.clone_from(&address.path);
             known = Arc::new(Known { host: self.host(&address), address });
         }
-        Err(Error::Redirects)
     }
 
     fn known(&self, url: &str) -> Option<Arc<Known>> {
@@ -149,6 +176,10 @@ impl Hosts {
             return Some(known.clone());
         }
         let address = Address::parse(url)?;
+        if self.places.available_permits() == 0 {
+            let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            hosts.values().for_each(|host| host.idle().connections.clear());
+        }
         let known = Arc::new(Known { host: self.host(&address), address });
         let mut all = lock();
         if all.len() >= URLS_MAX {
@@ -163,7 +194,7 @@ impl Hosts {
     fn host(&self, address: &Address) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = || Mutex::new(Idle { connections: Vec::new(), looked: Instant::now() });
-        let host = || Host { permits: Semaphore::new(self.calls_max), idle: idle() };
+        let host = || Host { permits: Semaphore::new(self.calls_max), idle: idle(), places: self.places.clone() };
         hosts.entry((address.tls, address.host.clone(), address.port)).or_insert_with(|| Arc::new(host())).clone()
     }
 }
@@ -171,7 +202,8 @@ impl Hosts {
 impl Host {
     async fn send(&self, address: &Address, path: &str, request: &Request) -> Result<Answer, Error> {
         let message = message(address, path, request);
-        let (answer, connection) = http1::call(address, &message, || self.idle().connections.pop()).await?;
+        let (answer, connection) =
+            http1::call(address, &message, || self.idle().connections.pop().map(|(kept, _)| kept)).await?;
         self.keep(connection);
         Ok(answer)
     }
@@ -187,25 +219,21 @@ impl Host {
         let mut idle = self.idle();
         if idle.looked.elapsed() >= LOOK_EVERY {
             idle.looked = Instant::now();
-            idle.connections.retain_mut(Connection::is_open);
+            idle.connections.retain_mut(|(kept, _)| kept.is_open());
         }
-        if idle.connections.len() < IDLE_MAX {
-            idle.connections.push(connection);
+        if idle.connections.len() < IDLE_MAX
+            && let Ok(place) = self.places.clone().try_acquire_owned()
+        {
+            idle.connections.push((connection, place));
         }
     }
 }
 
 /// The whole request, as bytes. Header values have no line's end in them.
 fn message(address: &Address, path: &str, request: &Request) -> Vec<u8> {
-    let mut message = match request.headers.contains_key(HOST) {
-        false => http1::Request::new(request.method.as_str(), address, path),
-        true => http1::Request::without_host(request.method.as_str(), path),
-    };
+    let mut message = http1::Request::new(request.method.as_str(), address, path);
     for (name, value) in request.headers.iter() {
-        // How long the body is, is known here.
-        if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
-            message = message.field(name.as_str(), value.as_bytes());
-        }
+        message = message.field(name.as_str(), value.as_bytes());
     }
     match request.body.is_empty() && request.method == Method::GET {
         true => message.without_body(),
@@ -233,17 +261,21 @@ mod tests {
         for host in hosts.split(' ').chain([""]) {
             for end in ends {
                 let url = format!("http://{host}{end}");
-                assert!(!is_plain(&url) || Address::parse(&url).is_some(), "{url}");
+                // Both ways lead to one place, or a check would look at another than the call goes to.
+                let whole = Address::parse(&url);
+                assert!(plain(&url).is_none_or(|place| whole.as_ref().map(Address::place) == Some(place)), "{url}");
             }
         }
-        assert!(is_plain("http://127.0.0.1:8081/api/TransOut") && is_plain("https://bank.example.com/a?b=c"));
+        for url in ["http://127.0.0.1:8081/api/TransOut", "https://bank.example.com/a?b=c"] {
+            assert_eq!(plain(url), Address::parse(url).as_ref().map(Address::place), "{url}");
+            assert!(plain(url).is_some(), "{url}");
+        }
     }
 
     #[test]
     fn a_request_is_written_with_its_length_and_the_own_headers_of_the_transaction() {
         let address = Address::parse("http://h:81/a").unwrap();
-        let headers = [("content-length", "9"), ("transfer-encoding", "chunked"), ("x-a", "b")];
-        let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let headers = [("x-a".parse().unwrap(), "b".parse().unwrap())];
         let mut request = Request {
             method: Method::POST,
             query: String::new(),

@@ -11,9 +11,10 @@ pub mod json_rpc;
 pub mod outage;
 pub mod resolve;
 
+use crate::dial::reach;
 use crate::domain::trace::TraceContext;
 use crate::domain::trans::timing::request_timeout_ms;
-use crate::domain::trans::{BranchResult, CallSpec, Called, Global, Limits, Protocol, TransGid, TransType};
+use crate::domain::trans::{BranchResult, CallSpec, Called, Global, Limits, Protocol, TransGid, TransType, check};
 use crate::registry;
 use crate::telemetry::trace;
 use ::http::{HeaderMap, HeaderName, HeaderValue};
@@ -42,11 +43,15 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(global: &Global, limits: &Limits) -> Self {
+    /// `credentials`: whether the transaction may bring some for those that it calls.
+    pub fn new(global: &Global, limits: &Limits, credentials: bool) -> Self {
         let mut own = HeaderMap::new();
         for (name, value) in &global.options.branch_headers {
-            // A header that cannot be sent was accepted by dtm and made every call fail: it is left out here.
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            // A header that cannot be sent was accepted by dtm and made every call fail: it is left out here. So is one
+            // that must not be: the record may be from before there was a rule.
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+                && check::is_own_header(name.as_str(), credentials)
+            {
                 own.insert(name, value);
             }
         }
@@ -149,20 +154,23 @@ pub enum Uncallable {
     NoGrpc(String),
     #[error(transparent)]
     Registry(#[from] registry::target::Error),
+    #[error(transparent)]
+    Refused(#[from] reach::Refused),
 }
 
-/// Refuses what could never be called, where it comes in. Topics are no URLs yet.
+/// Refuses what could never be called, or must not be, where it comes in. Topics are no URLs yet.
 pub fn check(protocol: Protocol, url: &str) -> Result<(), Uncallable> {
     if url.starts_with("topic://") {
         return Ok(());
     }
     match Transport::of(protocol, url) {
         Transport::None => Ok(()),
-        Transport::Http | Transport::JsonRpc => match hosts::is_callable(url) {
-            true => Ok(()),
-            false => Err(Uncallable::NoUrl(url.to_owned())),
+        Transport::Http | Transport::JsonRpc => match hosts::check(url) {
+            Ok(()) => Ok(()),
+            Err(hosts::Error::Refused(refused)) => Err(refused.into()),
+            Err(_) => Err(Uncallable::NoUrl(url.to_owned())),
         },
-        Transport::Grpc => resolve::split(url).map(drop),
+        Transport::Grpc => Ok(resolve::check(&resolve::split(url)?.service, reach::current())?),
     }
 }
 
@@ -179,11 +187,15 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// At most `calls_per_host_max` calls to one host at a time.
-    pub fn new(calls_per_host_max: usize, registry: Arc<registry::resolve::Resolver>) -> Arc<Self> {
+    /// At most `calls_per_host_max` calls to one host at a time; so many redirects of one call are followed.
+    pub fn new(
+        calls_per_host_max: usize,
+        redirects_max: usize,
+        registry: Arc<registry::resolve::Resolver>,
+    ) -> Arc<Self> {
         let docker = std::env::var_os("IS_DOCKER").is_some_and(|value| !value.is_empty());
         Arc::new(Self {
-            hosts: Hosts::new(calls_per_host_max),
+            hosts: Hosts::new(calls_per_host_max, redirects_max),
             peers: grpc::Peers::new(calls_per_host_max),
             resolver: Resolver::new(registry),
             outages: outage::Outages::default(),

@@ -5,6 +5,7 @@
 //! [`Service`]: read in `split`, looked up in `resolve`. Addresses in registries are [`crate::registry`]'s.
 
 use super::Uncallable;
+use crate::dial::reach::{Place, Reach, Refused, Scheme};
 use crate::registry;
 use http::uri::{Authority, PathAndQuery};
 use std::sync::Arc;
@@ -52,6 +53,25 @@ pub fn split(url: &str) -> Result<Target, Uncallable> {
     let (address, method) = rest.split_once('/').ok_or_else(bad)?;
     let service = Service::Direct(endpoint(tls, address).ok_or_else(bad)?);
     Ok(Target { service, method: self::method(method).ok_or_else(bad)? })
+}
+
+/// Refuses what must not be called, as far as an address tells it.
+pub fn check(service: &Service, reach: &Reach) -> Result<(), Refused> {
+    let addresses = |scheme: Scheme, addresses: &[String]| {
+        addresses.iter().try_for_each(|address| {
+            let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+            reach.check(Place { scheme, host, port: port.parse().unwrap_or_default() })
+        })
+    };
+    match service {
+        Service::Direct(Endpoint { tls, authority }) => {
+            let port = authority.port_u16().unwrap_or_default();
+            reach.check(Place { scheme: Scheme::grpc(*tls), host: authority.host(), port })
+        }
+        Service::Instances(registry::target::Target::Direct(list)) => addresses(Scheme::Grpc, list),
+        // One that is the configured registry is known to be right: its instances are looked at when they are called.
+        Service::Instances(registry::target::Target::Etcd(_)) => Ok(()),
+    }
 }
 
 /// An address as `host:port`, with nothing before or after.

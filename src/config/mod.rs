@@ -8,6 +8,7 @@
 //! The rest of the library sees only [`Config`], plain typed values that tests build with `Config::default()`.
 //! Nothing here opens a connection or prints, and no password leaves [`SecretUrl`] but by `expose`.
 
+mod calls;
 mod file;
 mod kind;
 mod problem;
@@ -24,10 +25,11 @@ mod telemetry;
 mod tests;
 mod tokens;
 
+pub use calls::Credentials;
 pub use kind::{LogFormat, LogLevel, Repair, RewriteAfterLoad};
 pub use problem::{Error, Problem};
 pub use registry::RegistryDriver;
-pub use resolve::{Origin, Resolved, Sources, resolve};
+pub use resolve::{Origin, Resolved, Sources, resolve, resolve_text};
 pub use sample::sample;
 pub use secret::Secret;
 pub use secret_url::{SecretUrl, redact};
@@ -45,6 +47,15 @@ impl Config {
             .url
             .clone()
             .unwrap_or_else(|| SecretUrl::new(format!("sqlite:{}", self.data_dir.join("orders.db").display())))
+    }
+
+    /// May transactions bring credentials for the services they call?
+    pub fn passes_credentials(&self) -> bool {
+        match self.calls.credentials {
+            Credentials::Pass => true,
+            Credentials::Refuse => false,
+            Credentials::Auto => self.http.listen.ip().is_loopback() && self.grpc_listen().ip().is_loopback(),
+        }
     }
 
     /// Where to listen for gRPC: the setting, or else the port after that of HTTP, as dtm's two are. 0 takes a free one.

@@ -2,9 +2,11 @@
 
 use super::file;
 use super::problem::{Error, Problem};
+use super::secret_url::SecretUrl;
 use super::settings::{Config, SETTINGS};
 use super::suggest::closest;
 use super::table::Setting;
+use crate::http1::Address;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -92,10 +94,7 @@ impl Resolved {
 /// Reads all sources. Fails with everything that is wrong in any of them, also what a stronger source overrides:
 /// a broken line in the file waits for the day the flag is dropped.
 pub fn resolve(sources: Sources) -> Result<Resolved, Error> {
-    let mut work = Work {
-        resolved: Resolved { config: Config::default(), file: None, origins: vec![Origin::Default; SETTINGS.len()] },
-        problems: Vec::new(),
-    };
+    let mut work = Work::new();
     // From the weakest to the strongest: the later overwrites the earlier.
     work.read_file(&sources);
     work.read_environment(&sources.environment);
@@ -109,12 +108,27 @@ pub fn resolve(sources: Sources) -> Result<Resolved, Error> {
     if work.problems.is_empty() { Ok(work.resolved) } else { Err(Error { problems: work.problems }) }
 }
 
+/// Reads a file of this text, over the defaults alone.
+pub fn resolve_text(text: &str) -> Result<Resolved, Error> {
+    let mut work = Work::new();
+    let path = PathBuf::from(FILE_DEFAULT);
+    let (entries, problems) = file::parse(FILE_DEFAULT, text);
+    work.take(entries, problems, path);
+    work.check_together();
+    if work.problems.is_empty() { Ok(work.resolved) } else { Err(Error { problems: work.problems }) }
+}
+
 struct Work {
     resolved: Resolved,
     problems: Vec<Problem>,
 }
 
 impl Work {
+    fn new() -> Self {
+        let origins = vec![Origin::Default; SETTINGS.len()];
+        Self { resolved: Resolved { config: Config::default(), file: None, origins }, problems: Vec::new() }
+    }
+
     fn problem(&mut self, place: String, setting: Option<&'static str>, what: String, hint: Option<String>) {
         self.problems.push(Problem { place, setting, what, hint });
     }
@@ -138,6 +152,10 @@ impl Work {
         let named = sources.config_flag.clone().or_else(|| variable.map(|(_, value)| PathBuf::from(value)));
         let Some(path) = named.or_else(|| sources.file_default.clone().filter(|path| path.exists())) else { return };
         let (entries, problems) = file::read(&path);
+        self.take(entries, problems, path);
+    }
+
+    fn take(&mut self, entries: Vec<file::Entry>, problems: Vec<Problem>, path: PathBuf) {
         self.problems.extend(problems);
         for entry in entries {
             self.set(entry.setting, &entry.text, Origin::File { path: path.clone(), line: entry.line });
@@ -180,6 +198,7 @@ impl Work {
     fn check_together(&mut self) {
         self.check_registry();
         self.check_security();
+        self.check_own_calls();
         let (admission, delivery) = (&self.resolved.config.admission, &self.resolved.config.delivery);
         let mut broken = Vec::new();
         if delivery.retry_base > delivery.retry_max {
@@ -198,6 +217,25 @@ impl Work {
             let text = |name| Setting::find(name).map(|setting| setting.text(config)).unwrap_or_default();
             let what = format!("{smaller} ({}) must not be above {larger} ({})", text(smaller), text(larger));
             self.problem(place, None, what, Some(format!("lower {smaller} or raise {larger}")));
+        }
+    }
+
+    /// The alert hook and a set of keys are called the way that services are: better known now than when there is something
+    /// to tell.
+    fn check_own_calls(&mut self) {
+        let config = &self.resolved.config;
+        let (alert, keys) = (config.trans.alert_url.as_ref().map(SecretUrl::expose), config.jwt.keys.as_deref());
+        let mut refused = Vec::new();
+        for (name, url) in [("trans.alert_url", alert), ("jwt.keys", keys)] {
+            // Keys may also be in a file, which is no URL.
+            let Some(address) = url.and_then(Address::parse) else { continue };
+            let Err(error) = config.calls.allow.check(address.place()) else { continue };
+            let Some((setting, origin)) = self.resolved.rows().find(|(row, _)| row.name == name) else { continue };
+            refused.push((origin.place(setting), name, format!("cannot be called: {error}")));
+        }
+        for (place, name, what) in refused {
+            let hint = "add its host to calls.allow, or name another one".to_owned();
+            self.problem(place, Some(name), what, Some(hint));
         }
     }
 

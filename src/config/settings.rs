@@ -3,6 +3,7 @@
 //! A line is: what it is for and what more or less of it costs; field and type; name with the unit last; kind with
 //! default and range.
 
+use super::calls::{CallList, Credentials};
 use super::kind::{
     Address, Count, Kind, LogFormat, LogLevel, Millis, NodeName, OptionalAddress, OptionalUrl, Path, Repair,
     RewriteAfterLoad, Seconds, Text, Threads, Words,
@@ -14,6 +15,7 @@ use super::table::{Setting, settings};
 use super::telemetry::{AttentionThen, OtlpProtocol, Share};
 use super::tokens::Tokens;
 use crate::access::tokens::Token;
+use crate::dial::reach::Reach;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,8 +36,15 @@ settings! {
         body_bytes_max: usize, "http.body_bytes_max", Count { default: 65_536, min: 1_024, max: 16 << 20, unit: "bytes" };
         /// Most connections at once; further ones wait in the listen queue. Each needs a file descriptor.
         connections_max: usize, "http.connections_max", Count { default: 20_000, min: 1, max: 1_000_000, unit: "connections" };
-        /// Time for a client to send its request head, and again for an order's body. Shorter sheds slow clients sooner.
+        /// Most connections of one address; further ones are closed at once. Behind a proxy all come from its address, so
+        /// the default is as many as `connections_max` allows by default.
+        connections_per_ip_max: usize, "http.connections_per_ip_max",
+            Count { default: 20_000, min: 1, max: 1_000_000, unit: "connections" };
+        /// Time for a client to send its request head, and again for its body. Shorter sheds slow clients sooner.
         header_timeout: Duration, "http.header_timeout_ms", Millis { default: 10_000, min: 100, max: 600_000 };
+        /// How long a connection is kept on which nothing is asked: on HTTP/2, and on HTTP/1.1 after an order. Longer than
+        /// proxies in front keep theirs.
+        idle_timeout: Duration, "http.idle_timeout_ms", Millis { default: 75_000, min: 100, max: 3_600_000 };
         /// Longest `?wait_ms=` that is granted; longer wishes are cut to it. Each waiting request holds a connection.
         wait_max: Duration, "http.wait_ms_max", Millis { default: 30_000, min: 0, max: 600_000 };
         /// Most event streams at once; further ones hear 503. Each holds a connection and some kilobytes.
@@ -235,6 +244,19 @@ settings! {
         /// once each time.
         attention_then: AttentionThen, "trans.attention_then",
             Words { default: AttentionThen::GoOn, words: AttentionThen::WORDS };
+    }
+
+    /// Whom this server calls for others (branches, check-backs, order endpoints, webhooks, registries that branches name),
+    /// and what it tells them.
+    calls: Calls {
+        /// Who may be called. A name is as good as the address it has when it is called. Link-local, multicast and reserved
+        /// addresses, and those of cloud metadata, are called only if just they are listed.
+        allow: Reach, "calls.allow", CallList;
+        /// Redirects of one call that are followed, each only to whom may be called. dtm follows 10.
+        redirects_max: usize, "calls.redirects_max", Count { default: 0, min: 0, max: 10, unit: "redirects" };
+        /// Whether transactions may bring `Authorization` and `Cookie` in `branch_headers`, as dtm's may. `auto`: as long as
+        /// this server listens on loopback addresses only.
+        credentials: Credentials, "calls.credentials", Words { default: Credentials::Auto, words: Credentials::WORDS };
     }
 
     /// Where services find this server and it finds theirs: etcd, in the form of go-zero. dtm's block `MicroService`

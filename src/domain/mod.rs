@@ -5,6 +5,7 @@
 //! rules in plain Rust, and `tests/it/` holds the two against each other. [`trans`] is the part that speaks dtm.
 
 pub mod change;
+pub mod depth;
 pub mod ids;
 pub mod order;
 pub mod reservation;

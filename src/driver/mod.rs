@@ -43,6 +43,10 @@ pub struct Settings {
     /// Transactions that this node works on at a time.
     pub running_max: usize,
     pub calls_per_host_max: usize,
+    /// Redirects of one call that are followed.
+    pub redirects_max: usize,
+    /// Whether transactions may bring credentials for the services they call.
+    pub credentials: bool,
     pub alert_url: Option<String>,
 }
 
@@ -116,7 +120,7 @@ impl Driver {
             redis,
             records,
             finished: Finished::default(),
-            caller: Caller::new(settings.calls_per_host_max, registry),
+            caller: Caller::new(settings.calls_per_host_max, settings.redirects_max, registry),
             counts: counts::Counts::new(),
             errors: errors::Errors::default(),
             running: Mutex::default(),

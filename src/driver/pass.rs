@@ -77,7 +77,7 @@ impl Work<'_> {
         let driver = self.driver;
         let limits = *driver.limits();
         let mut span = self.span();
-        let context = Context::new(&self.global, &limits);
+        let context = Context::new(&self.global, &limits, driver.settings.credentials);
         let context = Arc::new(match &span {
             Some(span) => context.below(span),
             None => context,

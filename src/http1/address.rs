@@ -1,5 +1,6 @@
 //! A URL, taken apart once: where to connect, and what to ask for there.
 
+use crate::dial::reach::{Place, Scheme};
 use url::{Position, Url};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,11 @@ impl Address {
             authority,
             path: url[Position::BeforePath..Position::AfterQuery].to_owned(),
         })
+    }
+
+    /// For whoever says if it may be called.
+    pub fn place(&self) -> Place<'_> {
+        Place { scheme: Scheme::http(self.tls), host: &self.host, port: self.port }
     }
 
     /// The path with more parameters: they follow the query that is there.

@@ -48,7 +48,7 @@ pub async fn call(
 
 /// Connects. The error says in words what went wrong; nothing was sent.
 pub async fn connect(address: &Address) -> Result<Connection, String> {
-    let stream = dial::tcp(&address.host, address.port).await?;
+    let stream = dial::tcp(address.place()).await?;
     match address.tls {
         false => Ok(Connection::new(stream)),
         true => Ok(Connection::new(dial::encrypt(stream, &address.host).await?)),

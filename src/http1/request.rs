@@ -9,14 +9,9 @@ impl Request {
     /// The first line and the `host` field. `path` is [`Address::path`] or made of it: what was taken out of a URL has no
     /// line's end in it.
     pub fn new(method: &str, address: &Address, path: &str) -> Self {
-        Self::without_host(method, path).field("host", address.authority.as_bytes())
-    }
-
-    /// For those who say themselves which host they mean.
-    pub fn without_host(method: &str, path: &str) -> Self {
         let mut bytes = Vec::with_capacity(512 + path.len());
         [method, " ", path, " HTTP/1.1\r\n"].into_iter().for_each(|part| bytes.extend_from_slice(part.as_bytes()));
-        Self(bytes)
+        Self(bytes).field("host", address.authority.as_bytes())
     }
 
     /// `value` is a header value: without a line's end.
@@ -49,6 +44,7 @@ mod tests {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let posted = Request::new("POST", &address, &address.path).field("x", b"y").with_body(b"{}");
         assert_eq!(text(posted), "POST /a?b HTTP/1.1\r\nhost: h:81\r\nx: y\r\ncontent-length: 2\r\n\r\n{}");
-        assert_eq!(text(Request::without_host("GET", "/").without_body()), "GET / HTTP/1.1\r\n\r\n");
+        let asked = Request::new("GET", &address, "/").without_body();
+        assert_eq!(text(asked), "GET / HTTP/1.1\r\nhost: h:81\r\n\r\n");
     }
 }

@@ -5,6 +5,8 @@
 //! those who use it ([`super::register`], [`super::resolve`]) begin anew at a pace of their own.
 
 use super::target::Account;
+use crate::dial::Connector;
+use crate::dial::reach::Scheme;
 use crate::proto::etcdserverpb as pb;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -29,6 +31,8 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const PONG_MAX: Duration = Duration::from_secs(5);
 /// Most keys that are read of one prefix: more instances of one service than anybody runs.
 const KEYS_MAX: i64 = 4_096;
+
+const FOREIGN: Connector = Connector { scheme: Scheme::Etcd, patience: CONNECT_MAX, keepalive: None };
 
 /// What went wrong, with the member at which it did. All of them may be different the next time.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,8 @@ pub struct Client {
     hosts: Vec<String>,
     account: Option<Account>,
     tls: Option<Tls>,
+    /// It was named by somebody else than the configuration: only what may be called for others is connected to.
+    foreign: bool,
     session: Mutex<Option<Arc<Session>>>,
     /// The member that is tried first.
     first: AtomicUsize,
@@ -67,7 +73,12 @@ pub struct Client {
 
 impl Client {
     pub fn new(hosts: Vec<String>, account: Option<Account>, tls: Option<Tls>) -> Self {
-        Self { hosts, account, tls, session: Mutex::default(), first: AtomicUsize::default() }
+        Self { hosts, account, tls, foreign: false, session: Mutex::default(), first: AtomicUsize::default() }
+    }
+
+    /// One that a branch's address names.
+    pub fn foreign(hosts: Vec<String>) -> Self {
+        Self { foreign: true, ..Self::new(hosts, None, None) }
     }
 
     pub fn has_account(&self) -> bool {
@@ -84,7 +95,7 @@ impl Client {
         let mut last = None;
         for at in 0..self.hosts.len() {
             let place = first.wrapping_add(at) % self.hosts.len();
-            match Session::open(&self.hosts[place], self.account.as_ref(), self.tls.as_ref()).await {
+            match self.open(&self.hosts[place]).await {
                 Ok(session) => {
                     self.first.store(place, Ordering::Relaxed);
                     return Ok(kept.insert(Arc::new(session)).clone());
@@ -93,6 +104,10 @@ impl Client {
             }
         }
         Err(last.unwrap_or(Error::Connect { host: "nowhere".into(), why: "no host is named".into() }))
+    }
+
+    async fn open(&self, host: &str) -> Result<Session, Error> {
+        Session::open(host, self.account.as_ref(), self.tls.as_ref(), self.foreign).await
     }
 
     /// This session brought an error: the next one is with the next member, and with a new token.
@@ -113,7 +128,7 @@ pub struct Session {
 }
 
 impl Session {
-    async fn open(host: &str, account: Option<&Account>, tls: Option<&Tls>) -> Result<Self, Error> {
+    async fn open(host: &str, account: Option<&Account>, tls: Option<&Tls>, foreign: bool) -> Result<Self, Error> {
         let failed = |why: String| Error::Connect { host: host.to_owned(), why };
         let scheme = if tls.is_some() { "https" } else { "http" };
         let endpoint = Endpoint::from_shared(format!("{scheme}://{host}")).map_err(|error| failed(words(&error)))?;
@@ -129,7 +144,13 @@ impl Session {
             }
             endpoint = endpoint.tls_config(config).map_err(|error| failed(words(&error)))?;
         }
-        let channel = tokio::time::timeout(CONNECT_MAX * 2, endpoint.connect()).await;
+        let connecting = async {
+            match foreign {
+                true => endpoint.connect_with_connector(FOREIGN).await,
+                false => endpoint.connect().await,
+            }
+        };
+        let channel = tokio::time::timeout(CONNECT_MAX * 2, connecting).await;
         let channel = channel.map_err(|_| Error::Timeout { host: host.to_owned() })?;
         let channel = channel.map_err(|error| failed(words(&error)))?;
         let mut session = Self { host: host.to_owned(), channel, token: None };

@@ -116,9 +116,10 @@ impl Resolver {
         }
         clients.retain(|_, client| client.strong_count() > 0);
         let trusted = self.trusted.as_ref().filter(|trusted| hosts.iter().all(|host| trusted.hosts.contains(host)));
-        let account = trusted.and_then(|trusted| trusted.account.clone());
-        let tls = trusted.and_then(|trusted| trusted.tls.clone());
-        let new = Arc::new(Client::new(hosts.to_vec(), account, tls));
+        let new = Arc::new(match trusted {
+            Some(trusted) => Client::new(hosts.to_vec(), trusted.account.clone(), trusted.tls.clone()),
+            None => Client::foreign(hosts.to_vec()),
+        });
         clients.insert(hosts.to_vec(), Arc::downgrade(&new));
         new
     }

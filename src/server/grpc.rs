@@ -1,10 +1,12 @@
 //! What is answered over gRPC, on either port: dtm's service, rushline's own (`rpc/`), health and reflection.
 
+use super::slow_body::Timed;
 use super::{App, dtm, rpc};
 use crate::proto::dtmgimp::dtm_server::SERVICE_NAME as DTM;
 use crate::proto::rushline::v1::{orders_server::SERVICE_NAME as ORDERS, sales_server::SERVICE_NAME as SALES};
 use crate::proto::{DTM_DESCRIPTORS, RUSHLINE_DESCRIPTORS};
 use axum::Router;
+use axum::body::Body;
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, StatusCode, Version};
@@ -55,9 +57,14 @@ pub fn routes(app: Arc<App>) -> (Router, HealthReporter) {
     (routes.into_axum_router(), health)
 }
 
-pub async fn answer(router: Router, request: Request<Incoming>) -> Response {
+/// A body gets `within`, but for that of reflection, on which a client goes on asking.
+pub async fn answer(router: Router, request: Request<Incoming>, within: Duration) -> Response {
     let path = request.uri().path().to_owned();
-    let mut response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+    let asked = match path.starts_with("/grpc.reflection.") {
+        true => request.map(Body::new),
+        false => request.map(|body| Body::new(Timed::new(body, within))),
+    };
+    let mut response = router.oneshot(asked).await.unwrap_or_else(|never| match never {});
     let headers = response.headers_mut();
     let unimplemented = headers.get("grpc-status").is_some_and(|status| status == "12");
     let silent = headers.get("grpc-message").is_none_or(HeaderValue::is_empty);

@@ -8,7 +8,7 @@
 use super::port::LINGER;
 use super::tls::Stream;
 use super::{Doors, Problem, orders, sale_of_orders_path};
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::Response;
 use http_body_util::Full;
@@ -41,10 +41,11 @@ pub async fn serve(stream: Stream, doors: &Doors, stopping: watch::Receiver<bool
         let _ = told.wait_for(|stop| *stop).await;
         tokio::time::sleep(LINGER).await;
     });
-    let patience = doors.app.settings.header_timeout;
+    let settings = &doors.app.settings;
+    let (patience, idle) = (settings.header_timeout, settings.idle_timeout);
     let (buffer, since) = (Vec::new(), Instant::now());
-    let mut connection =
-        Connection { stream, buffer, stop, slow: Box::pin(tokio::time::sleep(patience)), since, patience };
+    let slow = Box::pin(tokio::time::sleep(patience));
+    let mut connection = Connection { stream, buffer, stop, slow, since, served: false, patience, idle };
     loop {
         match look(&connection.buffer, doors.app.settings.body_bytes_max) {
             // The dashboard's cookie is looked at there, and who else has one pays no more than a slower way.
@@ -71,7 +72,7 @@ pub async fn serve(stream: Stream, doors: &Doors, stopping: watch::Receiver<bool
                     let _ = connection.stream.shutdown().await; // TLS says that this is the end
                     return None;
                 }
-                connection.since = Instant::now();
+                (connection.since, connection.served) = (Instant::now(), true);
             }
             Next::More(bytes) => match connection.fill(bytes).await {
                 Filled::Some => {}
@@ -89,27 +90,36 @@ struct Connection {
     buffer: Vec<u8>,
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     slow: Pin<Box<Sleep>>,
-    /// Since when a request is waited for.
+    /// Since when a request, or the rest of one, is waited for.
     since: Instant,
+    /// It has brought an order before.
+    served: bool,
     patience: Duration,
+    idle: Duration,
 }
 
 enum Filled {
     Some,
     /// The other side closed, or the server stops and nothing is under way.
     Ended,
-    /// The rest does not come: hyper may go on waiting, and say so in the end.
+    /// The rest does not come: hyper waits once more, and says so in the end.
     Not,
 }
 
 impl Connection {
     /// Reads what is there, at least something, making room for `bytes`.
     async fn fill(&mut self, bytes: usize) -> Filled {
+        let first = self.buffer.is_empty();
         poll_fn(|context| {
             self.buffer.reserve(bytes);
             let read = pin!(self.stream.read_buf(&mut self.buffer)).poll(context);
             match read {
-                Poll::Ready(Ok(1..)) => return Poll::Ready(Filled::Some),
+                Poll::Ready(Ok(1..)) => {
+                    if first {
+                        self.since = Instant::now();
+                    }
+                    return Poll::Ready(Filled::Some);
+                }
                 Poll::Ready(_) => return Poll::Ready(Filled::Ended),
                 Poll::Pending if self.buffer.is_empty() => self.buffer = Vec::new(),
                 Poll::Pending => {}
@@ -118,11 +128,14 @@ impl Connection {
                 return Poll::Ready(if self.buffer.is_empty() { Filled::Ended } else { Filled::Not });
             }
             while self.slow.as_mut().poll(context).is_ready() {
-                let until = self.since + self.patience;
-                if until <= Instant::now() {
-                    return Poll::Ready(Filled::Not);
+                let between = self.served && self.buffer.is_empty();
+                let now = Instant::now();
+                let until = self.since + if between { self.idle } else { self.patience };
+                if until <= now {
+                    return Poll::Ready(if self.buffer.is_empty() { Filled::Ended } else { Filled::Not });
                 }
-                self.slow.as_mut().reset(until);
+                // A request that begins meanwhile has less time than there is between two.
+                self.slow.as_mut().reset(until.min(now + self.patience));
             }
             Poll::Pending
         })
@@ -271,6 +284,15 @@ fn look(buffer: &[u8], body_bytes_max: usize) -> Next {
     })
 }
 
+/// The length of the order that `buffer` begins with, if it is one that is read here and all there: for those who try what
+/// the reading makes of bytes of any kind.
+pub fn length_of_order(buffer: &[u8], body_bytes_max: usize) -> Option<usize> {
+    match look(buffer, body_bytes_max) {
+        Next::Order(request) => Some(request.bytes),
+        Next::More(_) | Next::Other => None,
+    }
+}
+
 /// Plain digits, few enough for any body that is taken.
 fn decimal(value: &[u8]) -> Option<usize> {
     if value.is_empty() || value.len() > 9 || !value.iter().all(u8::is_ascii_digit) {
@@ -337,9 +359,28 @@ pub struct Rewound {
     stream: Stream,
 }
 
+/// How HTTP/2 begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 impl Rewound {
     pub fn untouched(stream: Stream) -> Self {
         Self { read: Bytes::new(), stream }
+    }
+
+    /// Waits until its first bytes tell which HTTP is spoken; `None` if they do not within `patience`.
+    pub async fn begun(mut self, patience: Duration) -> Option<Self> {
+        let mut read = BytesMut::from(self.read);
+        let reading = async {
+            while read.len() < PREFACE.len() && read[..] == PREFACE[..read.len()] {
+                if self.stream.read_buf(&mut read).await.ok()? == 0 {
+                    return None;
+                }
+            }
+            Some(())
+        };
+        tokio::time::timeout(patience, reading).await.ok()??;
+        self.read = read.freeze();
+        Some(self)
     }
 }
 

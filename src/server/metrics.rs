@@ -8,6 +8,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge}
 const SERIES_MAX: usize = 500;
 
 pub fn describe() {
+    describe_counter!("rushline_connections_refused_total", "Connections closed because their address has too many.");
     describe_counter!("rushline_orders_admitted_total", "Orders whose units were taken.");
     describe_counter!("rushline_orders_ended_total", "Orders that ended, by status.");
     describe_counter!("rushline_orders_refused_total", "Order requests refused, by reason.");

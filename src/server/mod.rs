@@ -15,6 +15,7 @@ mod entry;
 mod events;
 mod grpc;
 mod hot;
+mod idle;
 mod json;
 mod live;
 mod login;
@@ -28,6 +29,7 @@ mod returns;
 mod rpc;
 mod sales;
 mod search;
+mod slow_body;
 pub mod tls;
 mod why;
 pub mod wire;
@@ -42,6 +44,7 @@ use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+pub use hot::length_of_order;
 use http::header::{ALLOW, HeaderValue};
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
@@ -49,6 +52,7 @@ pub use live::{Live, say_node};
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use port::{listen, run};
 use problem::Problem;
+use slow_body::Timed;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +70,11 @@ const METRICS_OF_DTM: &str = "/api/metrics";
 pub struct Settings {
     pub body_bytes_max: usize,
     pub connections_max: usize,
+    /// Of one address.
+    pub connections_per_ip_max: usize,
     pub header_timeout: Duration,
+    /// How long a connection is kept on which nothing is asked.
+    pub idle_timeout: Duration,
     pub wait_max: Duration,
     /// What is left of a granted wait once the server stops.
     pub wait_when_stopping: Duration,
@@ -160,7 +168,7 @@ async fn pass_on(doors: &Doors, port: Port, request: Request<Incoming>) -> Respo
         .into_response();
     }
     if grpc::is_grpc(&request) {
-        return Box::pin(grpc::answer(doors.grpc.clone(), request)).await;
+        return Box::pin(grpc::answer(doors.grpc.clone(), request, doors.app.settings.header_timeout)).await;
     }
     match port {
         Port::Http if is_dtms(request.uri().path()) => dtm::answer(&doors.app, request).await,

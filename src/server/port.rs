@@ -2,15 +2,16 @@
 
 use super::entrance::{Entrance, told_to_stop};
 use super::hot::{self, Rewound};
+use super::idle::{Activity, PerAddress, answered};
 use super::tls::{Stream, Tls};
 use super::{Doors, Port, answer};
 use http::Version;
 use http::header::{CONNECTION, HeaderValue};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
@@ -48,7 +49,7 @@ pub async fn run(
 ) {
     let settings = &doors.app.settings;
     let connections = Arc::new(Semaphore::new(settings.connections_max));
-    let graceful = GracefulShutdown::new();
+    let per_address = PerAddress::new(settings.connections_per_ip_max);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -63,7 +64,13 @@ pub async fn run(
         .timer(TokioTimer::new())
         .max_concurrent_streams(256)
         .max_header_list_size(32 * 1024)
-        .keep_alive_interval(Duration::from_secs(30));
+        // Streams that are opened only to be reset cost the client nothing and us a request each (CVE-2023-44487): whoever
+        // has so many of them is shut out.
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(64)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
     let builder = Arc::new(builder);
     let mut told = stopping.clone();
     let mut entrance = Entrance::new(listener, stopping.clone());
@@ -83,21 +90,12 @@ pub async fn run(
             }
             None => break,
         };
+        let Some(place) = per_address.enter(peer.ip()) else {
+            metrics::counter!("rushline_connections_refused_total").increment(1);
+            continue;
+        };
         let _ = stream.set_nodelay(true);
-        let (doors, builder, watcher, stopping) =
-            (doors.clone(), builder.clone(), graceful.watcher(), stopping.clone());
-        let service_doors = doors.clone();
-        let service = hyper::service::service_fn(move |request| {
-            let doors = service_doors.clone();
-            async move {
-                let closes = request.version() < Version::HTTP_2;
-                let mut response = answer(&doors, port, peer, request).await;
-                if closes && *doors.app.leaving.borrow() {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, std::convert::Infallible>(response)
-            }
-        });
+        let (doors, builder, stopping) = (doors.clone(), builder.clone(), stopping.clone());
         let (tls, patience) = (tls.clone(), settings.header_timeout);
         tokio::spawn(async move {
             let stream = match tls {
@@ -108,29 +106,81 @@ pub async fn run(
                 },
             };
             let rest = match port {
-                Port::Http => hot::serve(stream, &doors, stopping).await,
+                Port::Http => hot::serve(stream, &doors, stopping.clone()).await,
                 Port::Grpc => Some(Rewound::untouched(stream)),
             };
             if let Some(stream) = rest {
-                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
                 // In a box: most connections never come here, and it is large.
-                if let Err(error) = Box::pin(watcher.watch(connection)).await {
-                    tracing::debug!(%error, "a connection ended badly");
-                }
+                Box::pin(serve(stream, port, peer, &doors, &builder, stopping)).await;
             }
-            drop(permit);
+            drop((permit, place));
         });
     }
     drop(entrance);
-    let ended = async {
-        if connections.available_permits() < settings.connections_max {
-            tokio::time::sleep(LINGER).await;
-        }
-        graceful.shutdown().await;
-    };
-    if tokio::time::timeout(grace, ended).await.is_err() {
+    // Whoever has all permits has no connection left.
+    let all = connections.acquire_many(u32::try_from(settings.connections_max).unwrap_or(u32::MAX));
+    if tokio::time::timeout(grace, all).await.is_err() {
         tracing::warn!("some requests did not end within the grace period");
     }
+}
+
+/// A connection in hyper's hands, until it ends, is idle for too long, or the server stops.
+async fn serve(
+    stream: Rewound,
+    port: Port,
+    peer: SocketAddr,
+    doors: &Arc<Doors>,
+    builder: &auto::Builder<TokioExecutor>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let settings = &doors.app.settings;
+    let stream = tokio::select! {
+        begun = stream.begun(settings.header_timeout) => begun,
+        () = told_to_leave(&mut stopping) => None,
+    };
+    let Some(stream) = stream else { return };
+    let activity = Activity::begin();
+    let service = hyper::service::service_fn(|request| {
+        let (doors, under_way) = (doors.clone(), activity.request());
+        async move {
+            let closes = request.version() < Version::HTTP_2;
+            let mut response = answer(&doors, port, peer, request).await;
+            if closes && *doors.app.leaving.borrow() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(answered(response, under_way))
+        }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = async {
+            tokio::select! {
+                () = activity.idle(settings.idle_timeout) => {}
+                () = told_to_leave(&mut stopping) => {}
+            }
+        } => {
+            connection.as_mut().graceful_shutdown();
+            // In good order HTTP/2 waits for the client to have heard of it, which may be never.
+            let unheard = async {
+                tokio::time::sleep(settings.header_timeout).await;
+                activity.idle(settings.idle_timeout).await;
+            };
+            tokio::select! {
+                ended = connection => ended,
+                () = unheard => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+}
+
+/// The server stops, and what was on its way when the door closed has come.
+async fn told_to_leave(stopping: &mut watch::Receiver<bool>) {
+    told_to_stop(stopping).await;
+    tokio::time::sleep(LINGER).await;
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use super::json;
 use super::orders::{self, view_of_record};
 use super::problem::Problem;
 use super::wire::*;
+use crate::branch::hosts;
 use crate::config::redact;
 use crate::domain::change::check_request_id;
 use crate::domain::ids::{Gid, Invalid, SaleName, Sku};
-use crate::domain::sale::{NewSale, UNITS_MAX, check_partitions};
+use crate::domain::sale::{NewSale, Settings, UNITS_MAX, check_partitions};
 use crate::reconciler::audit::{self, Report};
 use crate::sale::open::Open;
 use crate::store::keys::Keys;
@@ -37,6 +38,22 @@ fn invalid_sale(invalid: Invalid) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_sale", invalid.to_string()).field(invalid.field)
 }
 
+/// Refuses URLs that this server must not call.
+fn check_calls(settings: &Settings) -> Answer<()> {
+    let (endpoint, webhook) = (&settings.endpoint, settings.webhook.as_ref());
+    for (field, url) in [
+        ("order_endpoint.url", Some(&endpoint.url)),
+        ("order_endpoint.end_url", endpoint.end_url.as_ref()),
+        ("order_endpoint.count_url", endpoint.count_url.as_ref()),
+        ("order_endpoint.list_url", endpoint.list_url.as_ref()),
+        ("webhook.url", webhook.map(|webhook| &webhook.url)),
+    ] {
+        let Some(url) = url else { continue };
+        hosts::check(url).map_err(|error| invalid_sale(Invalid::new(field, error.to_string())))?;
+    }
+    Ok(())
+}
+
 pub(super) async fn open(app: &App, name: &str) -> Answer<Arc<Open>> {
     let parsed = SaleName::parse(name).map_err(|_| Problem::unknown_sale(name))?;
     app.node.open(&parsed).await?.ok_or_else(|| Problem::unknown_sale(name))
@@ -55,6 +72,7 @@ pub async fn created(app: &App, deed: &Deed, body: &[u8]) -> Answer<(Created, Sa
     let canonical = serde_json::to_string(&request).expect("it was just read from JSON");
     let partitions = request.partitions;
     let new: NewSale = request.into_new_sale().map_err(invalid_sale)?;
+    check_calls(&new.settings)?;
     // A sale that this Redis cannot keep its word for is not begun.
     app.node.redis.promise().wait_for(new.settings.durability).map_err(|problem| {
         let asked = new.settings.durability;
@@ -178,6 +196,10 @@ pub async fn updated(app: &App, name: &str, headers: &HeaderMap, deed: &Deed, bo
         let stored = open.sale.stored.load_full();
         let mut settings = stored.settings.clone();
         change.apply(&mut settings).map_err(invalid_sale)?;
+        // What stands there already may be older than the list of whom we call, and must not be in the way of a pause.
+        if change.order_endpoint.is_some() || change.webhook.is_some() {
+            check_calls(&settings)?;
+        }
         // With an id it is noted all the same: repeated later it must not undo what others did meanwhile.
         if settings == stored.settings && request_id.is_empty() {
             return view(app, &open).await;

@@ -1,6 +1,7 @@
 //! The JSON of the HTTP interface. Field names are a public promise; unknown fields are refused, because a misspelt
 //! limit is found better now than during the sale.
 
+use crate::domain::depth;
 use crate::domain::ids::{Buyer, IdempotencyKey, Invalid, SaleName, Sku};
 use crate::domain::order::{Item, Order, Status, check_items};
 use crate::domain::sale::{Durability, Endpoint, NewSale, SaleStatus, Settings, Window, check_partitions};
@@ -331,6 +332,9 @@ impl PlaceOrder<'_> {
             .map(|item| Ok(Item { sku: Sku::parse(item.sku)?, quantity: item.quantity }))
             .collect::<Result<Vec<_>, Invalid>>()?;
         check_items(&items)?;
+        if let Some(payload) = &self.payload {
+            depth::check("payload", payload.get().as_bytes())?;
+        }
         let limits_by = self.limits_by.filter(|keys| !keys.is_empty());
         if let Some(keys) = &limits_by {
             check_keys(keys)?;

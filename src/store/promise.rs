@@ -7,6 +7,8 @@ use std::collections::HashMap;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Promise {
     pub version: String,
+    /// It is Valkey, and `version` the one of Redis that it says it is like.
+    pub is_valkey: bool,
     pub run_id: String,
     /// Another one begins when a replica becomes a primary.
     pub replication_id: String,
@@ -46,6 +48,7 @@ impl Promise {
         };
         Self {
             version: field("redis_version"),
+            is_valkey: !field("valkey_version").is_empty(),
             run_id: field("run_id"),
             replication_id: field("master_replid"),
             aof_on: field("aof_enabled") == "1",
@@ -65,6 +68,7 @@ impl Promise {
     pub fn weaker(self, other: Self) -> Self {
         let first_is_older = self.version_number() <= other.version_number();
         Self {
+            is_valkey: if first_is_older { self.is_valkey } else { other.is_valkey },
             version: if first_is_older { self.version } else { other.version },
             replication_id: if self.run_id <= other.run_id { self.replication_id } else { other.replication_id },
             run_id: if self.run_id <= other.run_id { self.run_id } else { other.run_id },

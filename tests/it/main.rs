@@ -43,3 +43,4 @@ mod trans_decoders;
 mod trans_faults;
 mod trans_store;
 mod two_nodes;
+mod walls;

@@ -34,6 +34,32 @@ pub const RETRY_LIMIT_MAX: u64 = 10_000;
 pub const HEADERS_MAX: usize = 64;
 pub const HEADERS_BYTES_MAX: usize = 16 * 1024;
 
+/// Headers that say how a request is cut, where it goes, or what proxies do with it: the coordinator's own to set. A client
+/// that could would write a second request into the first, or reach another host than the one that was checked (T03).
+const FRAMING: [&str; 13] = [
+    "connection",
+    "content-length",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+/// Headers by which a caller says who it is.
+pub const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
+/// May a transaction have it sent along? `credentials`: those too.
+pub fn is_own_header(name: &str, credentials: bool) -> bool {
+    let is = |other: &&str| name.eq_ignore_ascii_case(other);
+    !FRAMING.iter().any(&is) && (credentials || !CREDENTIALS.iter().any(is))
+}
+
 pub fn range(field: &'static str, value: i64, max: u64) -> Result<u64, Invalid> {
     let value = u64::try_from(value).ok().filter(|value| *value <= max);
     value.ok_or_else(|| Invalid::new(field, format!("must be 0 to {max}")))
@@ -71,6 +97,9 @@ pub fn headers(headers: &BTreeMap<String, String>) -> Result<(), Invalid> {
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if name.is_empty() || !name.bytes().all(token) {
             return Err(Invalid::new(field, format!("has a name that no header can have: {name:?}")));
+        }
+        if !is_own_header(name, true) {
+            return Err(Invalid::new(field, format!("may not have {name}, which says how a request is sent")));
         }
         if value.chars().any(|c| c.is_control() && c != '\t') {
             return Err(Invalid::new(field, format!("{name} has a control character in its value")));

@@ -1,5 +1,6 @@
 //! Reading JSON objects as Go's `encoding/json` reads them into a struct: keys in any case, `null` = not there.
 
+use crate::domain::depth;
 use crate::domain::ids::Invalid;
 use bytes::Bytes;
 use serde_json::Value;
@@ -8,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 /// Longest part of a key that is said again in a refusal.
 const KEY_BYTES_SHOWN: usize = 64;
 
-/// Deepest nesting of the bodies read here is 3; serde_json itself stops at 128.
+/// The fields of one object, by their names in small letters.
 pub(super) struct Fields(HashMap<String, Value>);
 
 impl Fields {
@@ -17,6 +18,7 @@ impl Fields {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Err(Invalid::new(field, "must be a JSON object, is empty"));
         }
+        depth::check(field, body)?;
         let value: Value =
             serde_json::from_slice(body).map_err(|e| Invalid::new(field, format!("is not JSON: {e}")))?;
         Self::of(field, value)

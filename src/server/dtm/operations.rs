@@ -10,8 +10,8 @@ use crate::domain::ids::Invalid;
 use crate::domain::trace::TraceContext;
 use crate::domain::trans::drive::waited;
 use crate::domain::trans::{
-    Change, Class, Global, Pass, Protocol, Refusal, RegisterBranch, Remembered, TransGid, TransRequest, TransType,
-    moves, run_uncalled,
+    Change, Class, Global, Op, Pass, Protocol, Refusal, RegisterBranch, Remembered, TransGid, TransRequest, TransType,
+    check, moves, run_uncalled,
 };
 use crate::driver::{Driver, Ended, Told, now_ms};
 use crate::store;
@@ -75,16 +75,12 @@ impl From<Invalid> for Refused {
     }
 }
 
-impl From<Uncallable> for Refused {
-    fn from(uncallable: Uncallable) -> Self {
-        match uncallable {
-            Uncallable::NoUrl(_) | Uncallable::NoGrpc(_) => Invalid::new("url", uncallable.to_string()).into(),
-            Uncallable::Registry(ref error) if !error.is_unknown_kind() => {
-                Invalid::new("url", uncallable.to_string()).into()
-            }
-            Uncallable::Registry(_) => Refused::NotYet(uncallable.to_string()),
-        }
-    }
+/// Refuses what cannot, or must not, be called, with the name of the field that has it.
+pub fn check_url(field: &'static str, protocol: Protocol, url: &str) -> Result<(), Refused> {
+    branch::check(protocol, url).map_err(|uncallable| match uncallable {
+        Uncallable::Registry(ref error) if error.is_unknown_kind() => Refused::NotYet(uncallable.to_string()),
+        _ => Invalid::new(field, uncallable.to_string()).into(),
+    })
 }
 
 /// The subscribers of the topics that a request names.
@@ -141,7 +137,7 @@ fn note_end<T>(span: Option<trace::Span>, result: Result<T, Refused>) -> Result<
 }
 
 async fn prepared(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
-    check_urls(&request)?;
+    check_calls(driver, &request)?;
     let gid = request.gid()?;
     let topics = Box::pin(topics::of_request(driver, &request)).await?;
     let subscribers = |name: &str| topics.get(name).cloned();
@@ -156,7 +152,7 @@ pub async fn submit(driver: &Arc<Driver>, mut request: TransRequest) -> Result<(
 }
 
 async fn submitted(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
-    check_urls(&request)?;
+    check_calls(driver, &request)?;
     let gid = request.gid()?;
     let topics = Box::pin(topics::of_request(driver, &request)).await?;
     let subscribers = |name: &str| topics.get(name).cloned();
@@ -217,7 +213,12 @@ pub async fn register_branch(driver: &Arc<Driver>, request: RegisterBranch) -> R
     match moves::register_branch(existing.as_ref().map(|loaded| &loaded.global), &request, now_ms())? {
         Change::Append(branches) => {
             for branch in &branches {
-                branch::check(protocol, &branch.url)?;
+                let field = match branch.op {
+                    Op::Confirm => "confirm",
+                    Op::Cancel => "cancel",
+                    _ => "url",
+                };
+                check_url(field, protocol, &branch.url)?;
             }
             crate::crash::point("trans.before_append");
             let appended = driver.redis.append_branches(&gid, &branches).await?;
@@ -242,7 +243,7 @@ pub async fn prepare_workflow(driver: &Arc<Driver>, mut request: TransRequest) -
 }
 
 async fn workflow_prepared(driver: &Arc<Driver>, request: TransRequest) -> Result<Global, Refused> {
-    check_urls(&request)?;
+    check_calls(driver, &request)?;
     let gid = request.gid()?;
     let change =
         |existing: Option<&Global>| moves::prepare_workflow(existing, request.clone(), now_ms(), driver.limits());
@@ -255,15 +256,23 @@ async fn workflow_prepared(driver: &Arc<Driver>, request: TransRequest) -> Resul
     }
 }
 
-fn check_urls(request: &TransRequest) -> Result<(), Refused> {
+/// What the rules cannot know: whom this server calls for others, and what it tells them.
+fn check_calls(driver: &Driver, request: &TransRequest) -> Result<(), Refused> {
     // An unknown protocol is for the rules to refuse.
     let protocol = Protocol::parse(&request.protocol).unwrap_or(Protocol::Http);
-    branch::check(protocol, &request.query_prepared)?;
+    check_url("query_prepared", protocol, &request.query_prepared)?;
     for step in &request.steps {
-        branch::check(protocol, &step.action)?;
-        branch::check(protocol, &step.compensate)?;
+        check_url("action", protocol, &step.action)?;
+        check_url("compensate", protocol, &step.compensate)?;
     }
-    Ok(())
+    let credentials = |name: &&String| !driver.settings.credentials && !check::is_own_header(name, false);
+    match request.branch_headers.keys().find(credentials) {
+        None => Ok(()),
+        Some(name) => {
+            let rule = format!("may not have {}: the setting calls.credentials refuses it", check::cut(name, 64));
+            Err(Invalid::new("branch_headers", rule).into())
+        }
+    }
 }
 
 /// Asks the rules, writes what they say, and asks again if somebody else was faster. `new`: begin without a look.

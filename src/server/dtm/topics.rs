@@ -3,8 +3,7 @@
 //! They are read when a message names one, so a subscription counts at once on every node; dtm's reach the others
 //! after some seconds.
 
-use super::operations::{Refused, Subscribers};
-use crate::branch;
+use super::operations::{Refused, Subscribers, check_url};
 use crate::domain::trans::topic::{self, Subscriber};
 use crate::domain::trans::{Protocol, Refusal, TransRequest};
 use crate::driver::Driver;
@@ -36,7 +35,7 @@ pub async fn of_request(driver: &Driver, request: &TransRequest) -> Result<Subsc
 pub async fn subscribe(driver: &Driver, topic: &str, url: &str, remark: &str) -> Result<(), Refused> {
     change(driver, topic, |there| {
         let subscribers = topic::subscribe(there, topic, url, remark)?;
-        branch::check(Protocol::Grpc, url)?; // by its URL alone: messages of any protocol may come
+        check_url("url", Protocol::Grpc, url)?; // by its URL alone: messages of any protocol may come
         Ok(subscribers)
     })
     .await

@@ -1,11 +1,14 @@
 //! TLS with certificates both ways, and an account that may do what docs/redis.md lists and nothing else.
 
+use crate::dtm_http::wait_for;
 use crate::support::app::{App, AppOptions};
 use crate::support::certificates::make_certificates;
 use crate::support::crowd::{self, Crowd, ask_redis_at, assert_exact};
 use crate::support::process::free_port;
 use crate::support::servers::{Redis, RedisVersion};
+use crate::support::services::Service;
 use crate::support::shop::Shop;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -59,9 +62,70 @@ async fn a_sale_runs_over_tls_as_a_user_who_may_only_touch_the_prefix() {
     buyers.wait_for_more(60, Duration::from_secs(60)).await;
     let heard = buyers.stop().await;
     assert_exact(&app, &shop, &heard).await;
+    // Global transactions of every kind of end, a topic, and the drain of what is over.
+    let service = Service::start().await;
+    service.answers("/no", &[(409, "FAILURE")]);
+    let subscribed = format!("/api/dtmsvr/subscribe?topic=orders&url={}", service.url("/a"));
+    assert_eq!(app.get(&subscribed).await.status, 200);
+    for (gid, body, status) in [
+        (
+            "good",
+            json!({ "trans_type": "saga", "steps": [{ "action": service.url("/a"), "compensate": "" }] }),
+            "succeed",
+        ),
+        (
+            "bad",
+            json!({ "trans_type": "saga", "steps": [{ "action": service.url("/no"), "compensate": "" }] }),
+            "failed",
+        ),
+        ("told", json!({ "trans_type": "msg", "steps": [{ "action": "topic://orders" }] }), "succeed"),
+        ("tcc", json!({ "trans_type": "tcc" }), "succeed"),
+    ] {
+        let mut body = body;
+        (body["gid"], body["payloads"]) = (json!(gid), json!([""]));
+        if gid == "tcc" {
+            assert_eq!(app.post("/api/dtmsvr/prepare", &[], &body).await.status, 200);
+            let branch = json!({ "gid": gid, "trans_type": "tcc", "branch_id": "01", "data": "", "confirm": service.url("/a"),
+                "cancel": service.url("/a") });
+            assert_eq!(app.post("/api/dtmsvr/registerBranch", &[], &branch).await.status, 200);
+        }
+        let reply = app.post("/api/dtmsvr/submit", &[], &body).await;
+        assert_eq!(reply.status, 200, "{gid}: {}", reply.json);
+        wait_for(&app, gid, status).await;
+    }
+    assert_eq!(app.get("/v1/transactions?limit=10").await.status, 200);
     let refused: Vec<redis::Value> = ask_redis_at(&admin, &["ACL", "LOG"]).await;
     assert!(refused.is_empty(), "{refused:?}");
     assert!(!app.log().contains("PASSWORD"));
+
+    // The rule holds inside of scripts as well: what the account may not touch, none of its scripts can.
+    let account = plain.replace("redis://", "redis://rushline:PASSWORD@");
+    let _: () = ask_redis_at(&admin, &["SET", "others:secret", "s"]).await;
+    let foreign = "return redis.call('GET', 'others:secret')";
+    let load = ask_redis_raw(&account, &["SCRIPT", "LOAD", foreign]).await.unwrap();
+    let denied = ask_redis_raw(&account, &["EVALSHA", &load, "0"]).await.unwrap_err();
+    assert!(denied.contains("NOPERM") || denied.contains("can't"), "{denied}");
+    for command in [
+        &["GET", "others:secret"][..],
+        &["KEYS", "*"],
+        &["FLUSHALL"],
+        &["CONFIG", "SET", "dir", "/"],
+        &["EVAL", "return 1", "0"],
+    ] {
+        let denied = ask_redis_raw(&account, command).await.unwrap_err();
+        assert!(denied.contains("NOPERM"), "{command:?}: {denied}");
+    }
+    let refused: Vec<redis::Value> = ask_redis_at(&admin, &["ACL", "LOG"]).await;
+    assert!(refused.len() >= 5, "each is in the log: {refused:?}");
+}
+
+/// The answer as text, or the refusal.
+async fn ask_redis_raw(url: &str, words: &[&str]) -> Result<String, String> {
+    let client = redis::Client::open(url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    command.query_async(&mut connection).await.map_err(|error| format!("{:?} {error}", error.code()))
 }
 
 /// Also of what the story above does not come by.

@@ -138,6 +138,25 @@ impl Postgres {
         self.url_of("rushline")
     }
 
+    /// For its directory.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Encrypted from the next start on, with this certificate and key, of which it asks that nobody else can read it.
+    pub fn with_tls(&mut self, certificate: &str, key: &str) {
+        let owner = self.process.directory().join("data");
+        let own = |what: &[&str]| {
+            let status = std::process::Command::new(what[0]).args(&what[1..]).status().unwrap();
+            assert!(status.success(), "{what:?}: {status}");
+        };
+        own(&["chmod", "600", key]);
+        own(&["chown", &format!("--reference={}", owner.display()), key, certificate]);
+        let settings =
+            ["-c", "ssl=on", "-c", &format!("ssl_cert_file={certificate}"), "-c", &format!("ssl_key_file={key}")];
+        self.process.arguments(settings);
+    }
+
     fn url_of(&self, database: &str) -> String {
         format!("postgres://rushline:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
