@@ -174,6 +174,7 @@ async fn pass_on(doors: &Doors, port: Port, request: Request<Incoming>) -> Respo
         Port::Http if is_dtms(request.uri().path()) => dtm::answer(&doors.app, request).await,
         Port::Http => {
             let places_orders = sale_of_orders_path(request.uri().path()).is_some();
+            let request = request.map(|body| Timed::new(body, doors.app.settings.header_timeout));
             let answer = Box::pin(doors.router.clone().oneshot(request)).await;
             let mut response = answer.unwrap_or_else(|never| match never {});
             if places_orders && response.status() == StatusCode::METHOD_NOT_ALLOWED {
