@@ -25,6 +25,7 @@ use crate::store::place::Tls;
 use crate::store::redis::{Redis, Settings};
 use crate::telemetry;
 use crate::webhook;
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -224,6 +225,10 @@ async fn serve(
 
 /// Reads tokens, keys and certificates again when they change.
 fn start_following(guard: &Arc<Guard>, tls: Option<&Arc<PortTls>>, stopping: &watch::Receiver<bool>) {
+    // A supervisor may tell every server to read its files again, also one that has none; a closed terminal ends it.
+    if !std::io::stderr().is_terminal() {
+        tokio::spawn(access::follow(Vec::new(), stopping.clone(), || {}));
+    }
     if let Some(tls) = tls.cloned() {
         tokio::spawn(access::follow(tls.files(), stopping.clone(), move || tls.reload()));
     }

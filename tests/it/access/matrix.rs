@@ -75,7 +75,8 @@ async fn status(client: &Client<HttpConnector, Full<Bytes>>, request: Request<Fu
 async fn every_route_as_every_role_over_http() {
     let tokens = Tokens::new();
     let app = App::start(tokens.options()).await;
-    let plain: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    // A new connection for each request: one that has brought anything but orders is hyper's from then on.
+    let plain: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
     // Orders over HTTP/1.1 are read by hand, over HTTP/2 by hyper: two places that must ask.
     let streams: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     for (method, path) in of_http() {
@@ -207,4 +208,9 @@ async fn without_tokens_everybody_on_this_machine_may() {
     assert_eq!(who.json, json!({"tokens": false, "name": "", "roles": roles}));
     assert_eq!(ask(&app, "GET", "/api/dtmsvr/subscribe?topic=t&url=http://127.0.0.1:1/x", &[], None).await.status, 200);
     assert_eq!(ask(&app, "PUT", "/v1/sales", &[], None).await.status, 405);
+    // A supervisor may tell it to read its files again: it has none, and goes on.
+    app.signal("HUP");
+    for _ in 0..50 {
+        assert_eq!(ask(&app, "GET", "/healthz", &[], None).await.status, 200);
+    }
 }

@@ -72,7 +72,12 @@ impl Client<'_> {
     }
 
     /// Asks over one protocol: `h2`, or `http/1.1`.
-    async fn ask(&self, address: &str, protocol: &str, request: Request<Full<Bytes>>) -> Result<(u16, Bytes), String> {
+    async fn ask(
+        &self,
+        address: &str,
+        protocol: &str,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<(u16, Bytes), String> {
         let stream = TokioIo::new(self.connect(address, protocol).await?);
         let answer = match protocol {
             "h2" => {
@@ -83,6 +88,8 @@ impl Client<'_> {
                 sender.send_request(request).await
             }
             _ => {
+                // The path alone, as all clients send it; the whole address would be read by hyper only.
+                *request.uri_mut() = request.uri().path().parse().unwrap();
                 let (mut sender, connection) =
                     hyper::client::conn::http1::handshake(stream).await.map_err(|e| e.to_string())?;
                 tokio::spawn(connection);
