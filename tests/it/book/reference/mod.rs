@@ -9,7 +9,10 @@ mod settings;
 
 use super::page::root;
 
-const PAGES: &[(&str, fn() -> String)] =
+/// Makes a page.
+type Made = fn() -> String;
+
+const PAGES: &[(&str, Made)] =
     &[("settings", settings::page), ("http", http::page), ("metrics", metrics::page), ("lua", lua::page)];
 
 #[test]
