@@ -67,7 +67,7 @@ fn is_over(status: Status) -> bool {
 
 /// What there is to say about an order that is followed.
 pub enum News {
-    Status(OrderView),
+    Status(Box<OrderView>),
     /// Nothing for as long as a line may be silent.
     None,
     /// Neither Redis nor the records can be asked.
@@ -128,7 +128,7 @@ impl Following {
                     self.heard = Some(view.status);
                     self.over = is_over(view.status);
                     self.give_up();
-                    return News::Status(view);
+                    return News::Status(Box::new(view));
                 }
                 Ok(Some(view)) if is_over(view.status) => return News::Over,
                 Ok(Some(_)) => {}

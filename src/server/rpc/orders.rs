@@ -283,7 +283,7 @@ async fn told(following: Followed, deadline: Deadline) -> Option<(Result<Order, 
     let mut following = following?;
     loop {
         match deadline.keep(async { Ok(following.next().await) }).await {
-            Ok(News::Status(view)) => return Some((Ok(words::order(view)), Some(following))),
+            Ok(News::Status(view)) => return Some((Ok(words::order(*view)), Some(following))),
             Ok(News::None | News::Away) => {}
             Ok(News::Over) => return None,
             Ok(News::Stopping) => {
