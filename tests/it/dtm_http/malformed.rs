@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// Far longer than any refusal takes.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(20);
+/// What changes something though it is asked for by GET is answered by POST as well.
+const BY_POST_TOO: [&str; 3] = ["subscribe", "unsubscribe", "resetCronTime"];
 const LIMIT_BODY: usize = 5 << 20;
 
 struct Answer {
@@ -404,7 +406,9 @@ async fn odd_questions_and_methods_get_an_answer() {
         for method in
             [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS, Method::HEAD]
         {
-            if method != right {
+            // Outside of this machine what changes something is asked for by POST, and here it may be.
+            let also = method == Method::POST && BY_POST_TOO.contains(&route);
+            if method != right && !also {
                 let answer = sender.send(method.clone(), &format!("/api/dtmsvr/{route}"), "{}").await;
                 assert_eq!(answer.status, 404, "{method} {route}: {}", cut(&answer.text));
             }

@@ -1,5 +1,6 @@
 //! A server's process: started, killed and started again by the tests that own it, and gone when they are.
 
+use super::app::send_signal;
 use std::ffi::OsString;
 use std::fs::File;
 use std::future::Future;
@@ -132,8 +133,7 @@ impl Process {
     /// Sends a signal by name, such as `STOP`: a server that is there and does not answer.
     pub fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("it was started").id();
-        let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
-        assert!(status.success(), "kill -s {name}: {status}");
+        send_signal(pid, name);
     }
 
     fn log_path(&self) -> PathBuf {
