@@ -3,6 +3,7 @@
 //! Dropping an [`App`] kills the server and the private Redis that it left behind, by their process ids. When the test
 //! panics, the end of the server's log is printed first.
 
+use super::process::send_signal;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -459,28 +460,6 @@ fn private_redis_pid(socket: PathBuf) -> Option<u32> {
 fn is_redis(pid: u32) -> bool {
     let output = Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output();
     output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("redis-server"))
-}
-
-/// Sends a signal; STOP holds when this returns.
-pub fn send_signal(pid: u32, name: &str) {
-    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
-    assert!(status.success(), "kill -s {name}: {status}");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    // One thread is told and stops the others: until it runs, they do.
-    while name == "STOP" && some_thread_runs(pid) {
-        assert!(Instant::now() < deadline, "process {pid} does not stop");
-        std::thread::yield_now();
-    }
-}
-
-/// Is a thread of it not stopped? Where the system does not say: no.
-fn some_thread_runs(pid: u32) -> bool {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    threads.flatten().any(|thread| {
-        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // The name before it is in brackets and may hold anything.
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['T', 'Z', 'X']))
-    })
 }
 
 /// Waits until `done` says so; panics with `what` after `within`.

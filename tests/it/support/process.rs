@@ -1,6 +1,5 @@
 //! A server's process: started, killed and started again by the tests that own it, and gone when they are.
 
-use super::app::send_signal;
 use std::ffi::OsString;
 use std::fs::File;
 use std::future::Future;
@@ -226,4 +225,26 @@ pub fn account(name: &str) -> Option<Account> {
 pub fn is_root() -> bool {
     let output = Command::new("id").arg("-u").output().expect("`id` is everywhere");
     output.stdout.trim_ascii() == b"0"
+}
+
+/// Sends a signal; STOP holds when this returns.
+pub fn send_signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+    assert!(status.success(), "kill -s {name}: {status}");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // One thread is told and stops the others: until it runs, they do.
+    while name == "STOP" && some_thread_runs(pid) {
+        assert!(Instant::now() < deadline, "process {pid} does not stop");
+        std::thread::yield_now();
+    }
+}
+
+/// Is a thread of it not stopped? Where the system does not say: no.
+fn some_thread_runs(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The name before it is in brackets and may hold anything.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['T', 'Z', 'X']))
+    })
 }
