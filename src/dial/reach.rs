@@ -384,7 +384,7 @@ mod tests {
             at(Scheme::Http, "[2606:4700::1]", 80),
             at(Scheme::Http, "192.168.7.8", 8080),
             at(Scheme::Http, "127.0.0.1", 8080),
-            at(Scheme::Http, "banks", 80),
+            at(Scheme::Http, "banks", 81),
         ] {
             assert!(!allows(list, place), "{place:?}");
         }
