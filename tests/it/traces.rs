@@ -72,7 +72,6 @@ async fn an_order_is_one_trace_from_its_buyer_to_the_order_service() {
             (attribute(placed, "rushline.gid"), attribute(placed, "rushline.outcome")),
             (gid.clone(), "admitted".into())
         );
-        assert_eq!(attribute(placed, "http.response.status_code"), "201");
         let calls = named(&spans, "call order service");
         let outcomes: Vec<String> = calls.iter().map(|call| attribute(call, "rushline.outcome")).collect();
         assert_eq!(outcomes, ["unknown", "created"], "both tries");
