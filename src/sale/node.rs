@@ -44,6 +44,8 @@ pub struct Node {
     outdated: Arc<Notify>,
     /// The connection that waits for durability outside admission.
     pub(super) fence: OnceCell<Lane>,
+    /// One at a time on it: what another sends could find it broken and make it anew, and a new one has nothing to wait for.
+    pub(super) confirming: tokio::sync::Mutex<()>,
     me: Weak<Node>,
 }
 
@@ -59,6 +61,7 @@ impl Node {
             opening: Mutex::default(),
             outdated: Arc::default(),
             fence: OnceCell::new(),
+            confirming: tokio::sync::Mutex::default(),
             me: me.clone(),
         })
     }

@@ -113,6 +113,7 @@ impl Node {
         }
         let run = self.redis.promise_at(&part.keys.sale).run();
         // WAIT and WAITAOF block their connection and count only its own writes; earlier ones come before those.
+        let _alone = self.confirming.lock().await;
         let mut lane = self.fence.get_or_try_init(async || self.redis.own_lane()).await?.clone();
         self.redis.touch_sale(&mut lane, &part.keys).await?;
         store::orders::wait_until_durable(&mut lane, wait, part.limits.patience).await?;

@@ -26,7 +26,13 @@ pub struct Lane {
     topology: Arc<Topology>,
     kind: Kind,
     /// Where the last command with a key went. WAIT and WAITAOF belong to it.
-    last: Option<Arc<Server>>,
+    last: Option<Last>,
+}
+
+#[derive(Clone)]
+struct Last {
+    server: Arc<Server>,
+    used: Arc<Connection>,
 }
 
 #[derive(Clone)]
@@ -60,7 +66,7 @@ impl Lane {
 
     /// The server that the last command went to.
     pub(super) fn server(&self) -> Option<&Arc<Server>> {
-        self.last.as_ref()
+        self.last.as_ref().map(|last| &last.server)
     }
 
     /// Which of the server's connections it is; `Err`: one of its own.
@@ -113,7 +119,7 @@ impl Lane {
     }
 
     fn server_for(&self, command: &Cmd) -> RedisResult<Arc<Server>> {
-        match (self.topology.only(), &self.last) {
+        match (self.topology.only(), self.server()) {
             (Some(server), _) => Ok(server),
             (None, last) => match (key_of(command), last) {
                 (Some(key), _) => self.topology.server_of(key),
@@ -129,9 +135,13 @@ impl Lane {
         let deadline = Instant::now() + self.topology.patience();
         let mut hops = 0;
         loop {
-            let used = self.connection(&server)?;
+            let used = match &self.last {
+                // On a connection made since, there is nothing that they would wait for, and they would confirm it.
+                Some(last) if counts_its_connection(command) => last.used.clone(),
+                _ => self.connection(&server)?,
+            };
             let mut connection = Connection::clone(&used);
-            self.last = Some(server.clone());
+            self.last = Some(Last { server: server.clone(), used: used.clone() });
             let reply = match asking {
                 false => connection.send_packed_command(command).await,
                 true => {
@@ -167,7 +177,7 @@ impl Lane {
             let used = self.connection(&server)?;
             let replies = Connection::clone(&used).send_packed_commands(pipeline, offset, count).await;
             self.heard(&server, &used, &replies);
-            self.last = Some(server);
+            self.last = Some(Last { server, used });
             return replies;
         }
         debug_assert!(!pipeline.is_transaction(), "a transaction would have to stay in one slot");
@@ -175,7 +185,8 @@ impl Lane {
         let mut parts: Vec<(Arc<Server>, Vec<usize>)> = Vec::new();
         for (at, command) in commands.iter().enumerate() {
             let server = self.server_for(command)?;
-            self.last = Some(server.clone()); // a command without a key goes along with the one before
+            // A command without a key goes along with the one before.
+            self.last = Some(Last { server: server.clone(), used: self.connection(&server)? });
             match parts.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &server)) {
                 Some((_, places)) => places.push(at),
                 None => parts.push((server, vec![at])),
@@ -210,6 +221,12 @@ impl Lane {
         }
         Ok(replies)
     }
+}
+
+/// WAIT and WAITAOF wait for what was written on the connection that they come by, and for nothing else.
+fn counts_its_connection(command: &Cmd) -> bool {
+    let name = command.args_iter().next();
+    matches!(name, Some(redis::Arg::Simple(name)) if name.eq_ignore_ascii_case(b"WAIT") || name.eq_ignore_ascii_case(b"WAITAOF"))
 }
 
 impl ConnectionLike for Lane {
