@@ -35,27 +35,13 @@ pub enum Error {
     /// Nothing was sent: so many calls to this host are under way that it never was this one's turn.
     #[error("not called: other calls to this host took more than {0} ms")]
     NoTurn(u128),
-    #[error("cannot connect: {0}")]
-    Connect(String),
-    #[error("the connection broke: {0}")]
-    Broken(String),
-    #[error("the answer is too long, or broke off: {0}")]
-    Body(String),
+    #[error(transparent)]
+    Failed(#[from] Failed),
     #[error("{status}: it redirects to `{to}`, which is not followed (setting calls.redirects_max)")]
     Redirected { status: StatusCode, to: String },
     /// The host of its URL is none that is called for others.
     #[error(transparent)]
     Refused(#[from] reach::Refused),
-}
-
-impl From<Failed> for Error {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Connect(why) => Self::Connect(why),
-            Failed::Broken(why) => Self::Broken(why),
-            Failed::Body(why) => Self::Body(why),
-        }
-    }
 }
 
 /// What to send, wherever it is sent.

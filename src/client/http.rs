@@ -1,13 +1,11 @@
 //! HTTP, as a client speaks it: one pool of connections, a time limit on every request, a size limit on every answer.
 
 use super::error::Error;
-use crate::dial;
+use crate::dial::{self, Stream};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::future::Future;
 use std::io;
@@ -108,9 +106,9 @@ pub(crate) fn parse(url: &str) -> Result<Url, Error> {
 pub(crate) struct Connector;
 
 impl tower::Service<Uri> for Connector {
-    type Response = Stream;
+    type Response = TokioIo<Stream<TlsStream<TcpStream>>>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -125,51 +123,10 @@ impl tower::Service<Uri> for Connector {
             let stream = TcpStream::connect((host, port)).await?;
             stream.set_nodelay(true)?;
             if !tls {
-                return Ok(Stream::Plain(TokioIo::new(stream)));
+                return Ok(TokioIo::new(Stream::Plain(stream)));
             }
             let name = rustls_pki_types::ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-            Ok(Stream::Tls(Box::new(TokioIo::new(dial::TLS.connect(name, stream).await?))))
+            Ok(TokioIo::new(Stream::Tls(Box::new(dial::TLS.connect(name, stream).await?))))
         })
-    }
-}
-
-pub(crate) enum Stream {
-    Plain(TokioIo<TcpStream>),
-    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-/// Passes a call on to whichever stream it is.
-macro_rules! pass_on {
-    ($self:ident, $method:ident, $($argument:expr),*) => {
-        match $self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).$method($($argument),*),
-            Stream::Tls(stream) => Pin::new(&mut **stream).$method($($argument),*),
-        }
-    };
-}
-
-impl Read for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        pass_on!(self, poll_read, cx, buffer)
-    }
-}
-
-impl Write for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        pass_on!(self, poll_write, cx, buffer)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pass_on!(self, poll_flush, cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pass_on!(self, poll_shutdown, cx)
     }
 }

@@ -14,16 +14,25 @@ mod tcp;
 #[cfg(feature = "server")]
 pub(crate) use tcp::{Connector, encrypt, tcp};
 
+mod stream;
+
+pub use stream::Stream;
+
+use rustls::RootCertStore;
 use std::sync::{Arc, LazyLock};
+use tokio_rustls::TlsConnector;
 
 /// Mozilla's roots, as the Redis and database drivers here use them.
-pub(crate) static TLS: LazyLock<tokio_rustls::TlsConnector> = LazyLock::new(|| {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+pub(crate) static TLS: LazyLock<TlsConnector> =
+    LazyLock::new(|| trusting(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }));
+
+/// TLS with whom these vouch for.
+pub(crate) fn trusting(roots: RootCertStore) -> TlsConnector {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("ring speaks the default versions of TLS")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    tokio_rustls::TlsConnector::from(Arc::new(config))
-});
+    TlsConnector::from(Arc::new(config))
+}

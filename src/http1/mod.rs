@@ -15,11 +15,14 @@ pub use request::Request;
 use crate::dial;
 
 /// Why a call brought no answer: nobody knows if it was carried out, unless there was no connection.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Failed {
+    #[error("cannot connect: {0}")]
     Connect(String),
+    #[error("the connection broke: {0}")]
     Broken(String),
-    /// The answer began, and was too long or broke off.
+    /// The answer began.
+    #[error("the answer is too long, or broke off: {0}")]
     Body(String),
 }
 

@@ -4,7 +4,7 @@
 
 use crate::domain::sale::Endpoint;
 use crate::domain::trace::TraceContext;
-use crate::http1::{self, ANSWER_BYTES_MAX, Address, Failed, Request};
+use crate::http1::{self, Address, Failed, Request};
 use crate::outside;
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -17,22 +17,8 @@ use std::time::Duration;
 pub enum Error {
     #[error("no answer within {0} ms")]
     Timeout(u64),
-    #[error("cannot connect: {0}")]
-    Connect(String),
-    #[error("the connection broke: {0}")]
-    Broken(String),
-    #[error("the answer is longer than {ANSWER_BYTES_MAX} bytes, or broke off: {0}")]
-    Body(String),
-}
-
-impl From<Failed> for Error {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Connect(why) => Self::Connect(why),
-            Failed::Broken(why) => Self::Broken(why),
-            Failed::Body(why) => Self::Body(why),
-        }
-    }
+    #[error(transparent)]
+    Failed(#[from] Failed),
 }
 
 /// Where to call, taken apart once.
@@ -74,7 +60,7 @@ impl Connection {
             let timeout_ms = self.target.endpoint.timeout_ms;
             let answer = outside.post(&self.target.endpoint.url, &headers.query, body);
             let answer = tokio::time::timeout(Duration::from_millis(timeout_ms), answer).await;
-            return answer.map_err(|_| Error::Timeout(timeout_ms))?.map_err(Error::Broken);
+            return answer.map_err(|_| Error::Timeout(timeout_ms))?.map_err(|why| Failed::Broken(why).into());
         }
         let address = &self.target.address;
         let mut request = Request::new("POST", address, &address.with_query(&headers.query))
@@ -104,7 +90,7 @@ impl Connection {
 
 /// One GET on a connection of its own: for the audit's questions, which are few.
 pub async fn get(url: &str, query: &str, timeout: Duration) -> Result<(StatusCode, Bytes), Error> {
-    let target = Target::new(Endpoint::at(url)).ok_or_else(|| Error::Connect("not a URL to call".into()))?;
+    let target = Target::new(Endpoint::at(url)).ok_or_else(|| Failed::Connect("not a URL to call".into()))?;
     let request = Request::new("GET", &target.address, &target.address.with_query(query)).without_body();
     Connection::new(Arc::new(target)).call(&request, timeout).await
 }

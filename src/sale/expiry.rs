@@ -11,6 +11,7 @@ use crate::domain::ids::EntryId;
 use crate::domain::order::Order;
 use crate::domain::reservation::{Move, State};
 use crate::domain::terms::Reserve;
+use crate::driver::now_ms;
 use crate::store::orders::{Address, Entry};
 use crate::store::redis::Redis;
 use crate::store::reservations::{Moved, Notes, Row, When};
@@ -193,8 +194,7 @@ impl Expirer {
 
     fn count(&self, deadline_ms: u64, orders: u64) {
         counter!("rushline_reservations_ended_total", "how" => "expired").increment(orders);
-        let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
-        let late = Duration::from_millis(now_ms.saturating_sub(deadline_ms));
+        let late = Duration::from_millis(now_ms().saturating_sub(deadline_ms));
         histogram!("rushline_reservation_expiry_seconds").record(late);
         self.sale.ends.notify_one();
     }

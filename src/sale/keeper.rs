@@ -5,12 +5,12 @@
 //! orders have not all ended is written after a short linger, so that most entries are written once.
 
 mod reserving;
+mod retrying;
 
 use super::delivery::{Delivery, Verdict, without_words};
 use super::finished::{Batch, EndedEntry, Finished};
 use super::waiters::Ended;
 use super::{Entry, Job, Part};
-use crate::alerts;
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::Status;
@@ -21,8 +21,9 @@ use crate::store::orders::{Address, Detail, Finish, Sums, status_of};
 use crate::store::redis::Redis;
 use crate::zoo;
 use metrics::counter;
+use retrying::Due;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -78,26 +79,6 @@ struct EndedOrder {
     created: bool,
     attempts: u32,
     message: Option<String>,
-}
-
-/// A job and when it is due; the heap gives the earliest first.
-struct Due(Instant, Job);
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        other.0.cmp(&self.0)
-    }
 }
 
 pub struct Keeper {
@@ -252,65 +233,6 @@ impl Keeper {
         self.dirty.push(Reverse((Instant::now() + linger, job.entry.id)));
     }
 
-    fn again(&mut self, job: Job, delay: Duration, error: String) {
-        counter!("rushline_delivery_retries_total").increment(1);
-        if job.attempts >= 2 && zoo::planted("an order is given up after two calls") {
-            return;
-        }
-        if job.attempts >= self.sale.limits.attention_after {
-            let text = || {
-                format!(
-                    "the order service of sale {} has not answered for good, {} times",
-                    self.sale.name, job.attempts
-                )
-            };
-            alerts::raise(alerts::Kind::OrderStuck, &job.gid().to_string(), text);
-        }
-        self.unnoted.push((job.address(), delay, Detail { attempts: job.attempts, message: Some(error) }));
-        self.due.push(Due(Instant::now() + delay, job));
-    }
-
-    fn call_due(&mut self) {
-        let now = Instant::now();
-        let mut jobs = Vec::new();
-        while self.due.peek().is_some_and(|due| due.0 <= now) {
-            let job = self.due.pop().expect("peeked").1;
-            if !job.entry.is_lost() && self.held.contains_key(&job.entry.id) {
-                jobs.push(job);
-            }
-        }
-        if !jobs.is_empty() {
-            self.delivery.call(jobs);
-        }
-    }
-
-    /// What waits and is wanted now is due now.
-    async fn hear_again(&mut self) {
-        if self.due.is_empty() {
-            return;
-        }
-        match self.redis.asked_again(&self.sale.keys, &self.heard_again).await {
-            Ok((_, None)) => {}
-            Ok((wanted, Some(last))) => {
-                self.heard_again = last;
-                let (wanted, now): (HashSet<Address>, _) = (wanted.into_iter().collect(), Instant::now());
-                let due = std::mem::take(&mut self.due).into_iter();
-                self.due =
-                    due.map(|Due(at, job)| Due(if wanted.contains(&job.address()) { now } else { at }, job)).collect();
-            }
-            Err(error) => tracing::debug!(sale = %self.sale.name, %error, "nobody can be asked what to try again"),
-        }
-    }
-
-    async fn note_retries(&mut self) {
-        for some in std::mem::take(&mut self.unnoted).chunks(DETAILS_MAX) {
-            if let Err(error) = self.redis.note_retries(&mut self.lane, &self.sale.keys, some).await {
-                // Not needed to go on: whoever takes over would only try sooner.
-                tracing::debug!(sale = %self.sale.name, %error, "retries were not noted");
-            }
-        }
-    }
-
     fn is_due(&self) -> bool {
         self.dirty.peek().is_some_and(|Reverse((at, _))| *at <= Instant::now())
     }
@@ -418,9 +340,7 @@ impl Keeper {
                     refused += 1
                 }
                 let address = Address { entry: finish.entry, index: ended.index };
-                if ended.attempts > self.sale.limits.attention_after {
-                    alerts::resolve(alerts::Kind::OrderStuck, &self.sale.gid(address).to_string());
-                }
+                retrying::has_ended(&self.sale, address, ended.attempts);
                 if ended.attempts > 1 || !ended.created {
                     held.details
                         .push((ended.index, Detail { attempts: ended.attempts, message: ended.message.clone() }));

@@ -1,5 +1,6 @@
 //! `POST /v1/orders/{gid}/retry`: an order that waits for its next call is called now, by whichever node has it.
 
+use super::changes::Done;
 use super::deed::Deed;
 use super::problem::Problem;
 use super::{App, changes, orders};
@@ -10,23 +11,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-const CODE: &str = "invalid_request";
-
-/// Why it is done by hand, for the log.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ByHand {
-    reason: Option<String>,
-}
-
-#[derive(Serialize)]
-pub struct Asked {
-    pub gid: String,
-    pub status: Status,
-}
 
 pub async fn retry(
     State(app): State<Arc<App>>,
@@ -34,12 +19,10 @@ pub async fn retry(
     headers: HeaderMap,
     deed: Deed,
     body: Bytes,
-) -> Result<Json<Asked>, Problem> {
+) -> Result<Json<Done>, Problem> {
     let unknown = || Problem::unknown_order(&text);
     let gid: Gid = text.parse().map_err(|_| unknown())?;
-    let request: ByHand = super::json::parse(if body.is_empty() { b"{}" } else { &body }, CODE)?;
-    deed.note(request.reason.as_deref(), None);
-    let note = changes::note(CODE, &headers, request.reason.as_deref())?;
+    let note = changes::by_hand(&headers, &deed, &body)?;
     let view = orders::look_up(&app, &gid).await?.ok_or_else(unknown)?;
     let open = app.node.open(&gid.sale).await?;
     let part = open.and_then(|open| open.part(gid.partition)).ok_or_else(unknown)?;
@@ -52,5 +35,5 @@ pub async fn retry(
     }
     app.node.redis.ask_again(&part.keys, Address { entry: gid.entry, index: gid.index }).await?;
     tracing::info!(%gid, who = note.who, why = note.why, "an order is to be tried again now");
-    Ok(Json(Asked { gid: gid.to_string(), status: view.status }))
+    Ok(Json(Done { gid: gid.to_string(), status: view.status.as_str() }))
 }

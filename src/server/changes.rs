@@ -1,14 +1,16 @@
 //! Changes of a sale: who asks for one and why, and the log of those that were made.
 
-use super::App;
+use super::deed::Deed;
 use super::entry::OPERATOR;
 use super::problem::Problem;
 use super::wire::{ChangeView, ChangesPage, time};
+use super::{App, json};
 use crate::config::redact;
 use crate::domain::change::{CHANGES_MAX, Note};
 use crate::domain::ids::Invalid;
 use crate::sale::open::Open;
 use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -27,6 +29,28 @@ pub fn note(code: &'static str, headers: &HeaderMap, reason: Option<&str>) -> Re
         Some(Err(_)) => return Err(invalid(code, Invalid::new("Rushline-Operator", "must be UTF-8"))),
     };
     Note::new(who, reason.unwrap_or_default()).map_err(|error| invalid(code, error))
+}
+
+/// Why something is done to an order or a transaction by hand.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ByHand {
+    reason: Option<String>,
+}
+
+/// What came of it.
+#[derive(Serialize)]
+pub struct Done {
+    pub gid: String,
+    pub status: &'static str,
+}
+
+/// Who does something by hand and why: the body may be empty. It is told to the operators' log.
+pub fn by_hand(headers: &HeaderMap, deed: &Deed, body: &[u8]) -> Result<Note, Problem> {
+    const CODE: &str = "invalid_request";
+    let request: ByHand = json::parse(if body.is_empty() { b"{}" } else { body }, CODE)?;
+    deed.note(request.reason.as_deref(), None);
+    note(CODE, headers, request.reason.as_deref())
 }
 
 /// What a change asks for, for the log: the body without what is noted beside it, and without secrets.

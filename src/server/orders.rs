@@ -211,8 +211,7 @@ fn refused(open: &Open, refusal: Refusal) -> Response<Full<Bytes>> {
 /// In how many seconds a sale that is not open opens, at least one.
 pub fn opens_in_s(open: &Open) -> u64 {
     let opens_ms = open.sale.stored.load().settings.window.opens_ms.unwrap_or_default();
-    let now_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
-    opens_ms.saturating_sub(now_ms).div_ceil(1000).max(1)
+    opens_ms.saturating_sub(now_ms()).div_ceil(1000).max(1)
 }
 
 fn answer(gid: &Gid, items: &str, replayed: bool, ended: Option<Ended>) -> Result<Response<Full<Bytes>>, Problem> {

@@ -1,6 +1,7 @@
 //! TLS on the ports: certificates from files, read again when these change, and connections that may have it or not.
 
 use crate::config::ListenerTls;
+use crate::dial;
 use crate::fault::{Class, Fault};
 use arc_swap::ArcSwap;
 use rustls::server::WebPkiClientVerifier;
@@ -9,11 +10,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -103,10 +101,7 @@ fn unusable(setting: &str, path: &Path, why: &dyn std::fmt::Display) -> String {
 }
 
 /// A connection of a client.
-pub enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+pub type Stream = dial::Stream<TlsStream<TcpStream>>;
 
 impl Stream {
     /// What it runs on.
@@ -115,50 +110,5 @@ impl Stream {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
         }
-    }
-}
-
-/// Passes a call on to whichever stream it is.
-macro_rules! pass_on {
-    ($self:ident, $method:ident, $($argument:expr),*) => {
-        match $self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).$method($($argument),*),
-            Stream::Tls(stream) => Pin::new(&mut **stream).$method($($argument),*),
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        pass_on!(self, poll_read, cx, buffer)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        pass_on!(self, poll_write, cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        pass_on!(self, poll_write_vectored, cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pass_on!(self, poll_flush, cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        pass_on!(self, poll_shutdown, cx)
     }
 }

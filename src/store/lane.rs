@@ -182,32 +182,31 @@ impl Lane {
         }
         debug_assert!(!pipeline.is_transaction(), "a transaction would have to stay in one slot");
         let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
-        let mut parts: Vec<(Arc<Server>, Vec<usize>)> = Vec::new();
+        let mut parts: Vec<(Last, Vec<usize>)> = Vec::new();
         for (at, command) in commands.iter().enumerate() {
             let server = self.server_for(command)?;
-            // A command without a key goes along with the one before.
-            self.last = Some(Last { server: server.clone(), used: self.connection(&server)? });
-            match parts.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &server)) {
-                Some((_, places)) => places.push(at),
-                None => parts.push((server, vec![at])),
-            }
+            let part = match parts.iter().position(|(to, _)| Arc::ptr_eq(&to.server, &server)) {
+                Some(part) => part,
+                None => {
+                    let used = self.connection(&server)?;
+                    parts.push((Last { server, used }, Vec::new()));
+                    parts.len() - 1
+                }
+            };
+            parts[part].1.push(at);
+            self.last = Some(parts[part].0.clone()); // a command without a key goes along with the one before
         }
-        let sent = parts.iter().map(|(server, places)| {
+        let sent = parts.iter().map(|(to, places)| {
             let mut part = Pipeline::with_capacity(places.len());
             for at in places {
                 part.add_command(commands[*at].clone());
             }
-            let used = self.connection(server);
-            async move {
-                let used = used?;
-                let replies = Connection::clone(&used).send_packed_commands(&part, 0, places.len()).await;
-                redis::RedisResult::Ok((used, replies))
-            }
+            let mut connection = Connection::clone(&to.used);
+            async move { connection.send_packed_commands(&part, 0, places.len()).await }
         });
         let mut replies = vec![Value::Nil; commands.len()];
-        for ((server, places), sent) in parts.iter().zip(join_all(sent).await) {
-            let (used, part) = sent?;
-            self.heard(server, &used, &part);
+        for ((to, places), part) in parts.iter().zip(join_all(sent).await) {
+            self.heard(&to.server, &to.used, &part);
             for (at, reply) in places.iter().zip(part?) {
                 replies[*at] = reply;
             }

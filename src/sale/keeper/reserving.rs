@@ -4,8 +4,7 @@
 //! Payment, cancellation and expiry may come at the same time from any node, so an entry may stand otherwise in Redis than
 //! this node knows; then it learns, and composes anew.
 
-use super::{EndedOrder, Held, Keeper};
-use crate::alerts;
+use super::{EndedOrder, Held, Keeper, retrying};
 use crate::crash;
 use crate::domain::ids::EntryId;
 use crate::domain::order::{Item, Status};
@@ -120,9 +119,7 @@ impl Keeper {
             let status = state.map_or(Status::Submitted, State::status);
             counter!("rushline_orders_ended_total", "status" => status.as_str()).increment(1);
             let address = Address { entry: row.entry, index: ended.index };
-            if ended.attempts > self.sale.limits.attention_after {
-                alerts::resolve(alerts::Kind::OrderStuck, &self.sale.gid(address).to_string());
-            }
+            retrying::has_ended(&self.sale, address, ended.attempts);
             self.sale.waiters.tell(&address, &Ended { status, message: ended.message });
         }
         let over = super::open_orders(&held.written) == 0;

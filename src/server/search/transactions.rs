@@ -4,7 +4,7 @@ use super::{limit, pairs, text, time_ms, unknown, wrong};
 use crate::domain::trans::{Branch, BranchStatus, Global, GlobalStatus, Op, TransGid, TransType};
 use crate::driver::now_ms;
 use crate::server::App;
-use crate::server::changes;
+use crate::server::changes::{self, Done};
 use crate::server::deed::Deed;
 use crate::server::dtm::{lookup, operations, refused_as_problem};
 use crate::server::problem::Problem;
@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -311,19 +311,6 @@ fn unknown_transaction(gid: &str) -> Problem {
     )
 }
 
-/// Why something is done by hand, for the log.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ByHand {
-    reason: Option<String>,
-}
-
-#[derive(Serialize)]
-pub struct Done {
-    pub gid: String,
-    pub status: &'static str,
-}
-
 /// `POST /v1/transactions/{gid}/retry`: tried again now, not when its pause is over.
 pub async fn retry(
     State(app): State<Arc<App>>,
@@ -354,11 +341,8 @@ async fn by_hand(
     body: &[u8],
     what: &'static str,
 ) -> Result<Json<Done>, Problem> {
-    const CODE: &str = "invalid_request";
     let gid = parse(text)?;
-    let request: ByHand = crate::server::json::parse(if body.is_empty() { b"{}" } else { body }, CODE)?;
-    deed.note(request.reason.as_deref(), None);
-    let note = changes::note(CODE, headers, request.reason.as_deref())?;
+    let note = changes::by_hand(headers, deed, body)?;
     let found = lookup::transaction(&app.driver, &gid).await.map_err(refused_as_problem)?;
     let global = found.ok_or_else(|| unknown_transaction(text))?;
     if global.status.is_final() {
