@@ -13,9 +13,11 @@ use futures_util::FutureExt;
 use http::Response;
 use http_body_util::Full;
 use hyper::body::Body;
+use socket2::SockRef;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
@@ -144,12 +146,17 @@ impl Connection {
 
     /// Has the other side gone? Whoever left without an answer may be back already, on another connection and with the same
     /// key, and may have been refused there: what was left behind must not win after that. Asked when it is this
-    /// request's turn, for then whatever came later with its key has its answer. Costs no system call: the runtime has
-    /// seen a buyer go before it sees what comes from them later.
+    /// request's turn, for then whatever came later with its key has its answer.
+    ///
+    /// A connection that has had an answer is known by its events, at no cost: the runtime has seen a buyer go before it
+    /// sees what comes from them later. A new one is read before its first event has come (tokio takes what was just
+    /// accepted for ready), so the socket itself is asked.
     fn is_left(&self) -> bool {
-        self.stream
-            .tcp()
-            .ready(Interest::READABLE)
+        let tcp = self.stream.tcp();
+        if !self.served && matches!(SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]), Ok(0)) {
+            return true;
+        }
+        tcp.ready(Interest::READABLE)
             .now_or_never()
             .is_some_and(|ready| ready.is_ok_and(|ready: Ready| ready.is_read_closed()))
     }
