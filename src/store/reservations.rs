@@ -143,7 +143,8 @@ impl Redis {
         moved.filter(|moved| moved.len() == rows.len()).ok_or_else(unexpected)
     }
 
-    /// Takes or keeps the right to expire for `lease`, and notes how far that has come.
+    /// Takes or keeps the right to expire for `lease`, and notes how far that has come. That counts for one run of Redis
+    /// only: with another one, which may have come back with less, it begins anew.
     pub async fn claim_expiry(
         &self,
         keys: &Keys,
@@ -151,9 +152,11 @@ impl Redis {
         lease: Duration,
         to: Option<EntryId>,
     ) -> Result<Claim, Error> {
+        // Asked first: what a Redis confirms that came in between is taken back by the next claim.
+        let run = self.run_now(keys).await?;
         let mut command = scripts::expiry_claim.call(&[&keys.expiry]);
         let to = to.map(|to| to.to_string()).unwrap_or_default();
-        command.arg(node).arg(lease.as_millis() as u64).arg(to);
+        command.arg(node).arg(lease.as_millis() as u64).arg(to).arg(run);
         let reply = self.run(&mut self.lane(), &command).await?;
         let unexpected = || Error::Unexpected { what: "expiry_claim", reply: format!("{reply:?}") };
         let (left_ms, to, now_ms): (u64, String, u64) =

@@ -3,13 +3,9 @@
 //! Dropping an [`App`] kills the server and the private Redis that it left behind, by their process ids. When the test
 //! panics, the end of the server's log is printed first.
 
+pub use super::http::{Http, Reply};
 use super::process::send_signal;
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http::Method;
 use serde_json::Value;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,8 +15,6 @@ use tempfile::TempDir;
 
 /// A server starts in a fraction of a second; on a busy machine with a Redis to load it takes longer.
 const START_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Longer than any answer that a test waits for.
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 /// A sale settles within a few leases; this is what a busy machine gets.
 const SETTLE_WAIT_MAX: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(10);
@@ -104,107 +98,6 @@ impl AppOptions {
     pub fn data_dir(mut self, directory: &Path) -> Self {
         self.data_dir = Some(directory.to_owned());
         self
-    }
-}
-
-/// An answer, read to its end.
-#[derive(Debug, Clone)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: HeaderMap,
-    /// Null when the body is no JSON.
-    pub json: Value,
-    pub body: Bytes,
-    /// From asking to the last byte.
-    pub took: Duration,
-}
-
-impl Reply {
-    /// The `code` of a problem document; empty otherwise.
-    pub fn code(&self) -> &str {
-        self.json["code"].as_str().unwrap_or_default()
-    }
-
-    pub fn gid(&self) -> Option<&str> {
-        self.json["gid"].as_str()
-    }
-
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    pub fn replayed(&self) -> bool {
-        self.header("idempotency-replayed") == Some("true")
-    }
-}
-
-/// Asks one server. Cheap to clone, so that many buyers can have one each.
-#[derive(Clone)]
-pub struct Http {
-    base: String,
-    client: Client<HttpConnector, Full<Bytes>>,
-}
-
-impl Http {
-    /// At `http://HOST:PORT`, whoever listens there now or later.
-    pub fn new(base: String) -> Self {
-        Self { base, client: Client::builder(TokioExecutor::new()).build_http() }
-    }
-
-    /// `http://HOST:PORT`
-    pub fn base(&self) -> &str {
-        &self.base
-    }
-
-    /// Any request; the error is that of a connection that was refused or broke.
-    pub async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Option<&Value>,
-    ) -> Result<Reply, String> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        if body.is_some() {
-            request = request.header("content-type", "application/json");
-        }
-        let body = body.map(|json| serde_json::to_vec(json).unwrap()).unwrap_or_default();
-        let request = request.body(Full::new(Bytes::from(body))).unwrap();
-        let started = Instant::now();
-        let asking = async {
-            let response = self.client.request(request).await.map_err(|error| error.to_string())?;
-            let (head, body) = response.into_parts();
-            let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-            Ok(Reply {
-                status: head.status.as_u16(),
-                headers: head.headers,
-                json: serde_json::from_slice(&body).unwrap_or_default(),
-                body,
-                took: started.elapsed(),
-            })
-        };
-        match tokio::time::timeout(ANSWER_WAIT_MAX, asking).await {
-            Ok(reply) => reply,
-            Err(_) => panic!("{path}: no answer within {ANSWER_WAIT_MAX:?}"),
-        }
-    }
-
-    /// What is no JSON, such as `/metrics`.
-    pub async fn text(&self, path: &str) -> String {
-        let request = Request::builder().uri(format!("{}{path}", self.base)).body(Full::default()).unwrap();
-        let response = self.client.request(request).await.unwrap_or_else(|error| panic!("GET {path}: {error}"));
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        String::from_utf8_lossy(&body).into_owned()
-    }
-
-    /// Places an order. `key` is its Idempotency-Key; empty for none.
-    pub async fn try_order(&self, sale: &str, key: &str, order: &Value) -> Result<Reply, String> {
-        let headers = [("idempotency-key", key)];
-        let headers = if key.is_empty() { &headers[..0] } else { &headers[..] };
-        self.ask(Method::POST, &format!("/v1/sales/{sale}/orders"), headers, Some(order)).await
     }
 }
 
@@ -327,7 +220,7 @@ impl App {
 
     /// `http://HOST:PORT`
     pub fn base(&self) -> String {
-        self.http.base.clone()
+        self.http.base().to_owned()
     }
 
     pub async fn get(&self, path: &str) -> Reply {

@@ -8,6 +8,7 @@ pub mod collector;
 pub mod crowd;
 pub mod etcd;
 pub mod hazard;
+pub mod http;
 pub mod link;
 pub mod process;
 pub mod raw;
