@@ -1,6 +1,6 @@
 //! Finding what is due, keeping leases, and letting go in good order.
 
-use super::{Driver, Phase, now_ms};
+use super::{Driver, Phase};
 use crate::domain::trans::{GlobalStatus, TransGid, TransType};
 use crate::store::trans::Due;
 use crate::store::{Error, keys};
@@ -29,17 +29,17 @@ impl Driver {
                 Ok(next_ms) => next_ms,
                 Err(error) => {
                     tracing::debug!(%error, "the due transactions cannot be read");
-                    now_ms() + LOOK_EVERY_MS
+                    self.now_ms() + LOOK_EVERY_MS
                 }
             };
             // What became due while the indexes were read counts as well.
             let next_ms = self.planned_ms.fetch_min(next_ms, Ordering::Relaxed).min(next_ms);
-            let pause = Duration::from_millis(next_ms.saturating_sub(now_ms()));
+            let pause = Duration::from_millis(next_ms.saturating_sub(self.now_ms()).min(LOOK_EVERY_MS));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.wake.notified() => {
                     let planned = self.planned_ms.load(Ordering::Relaxed);
-                    let pause = Duration::from_millis(planned.saturating_sub(now_ms()).min(LOOK_EVERY_MS));
+                    let pause = Duration::from_millis(planned.saturating_sub(self.now_ms()).min(LOOK_EVERY_MS));
                     tokio::time::sleep(pause).await;
                 }
                 () = super::reached(&mut phase, Phase::Draining) => return,
@@ -52,7 +52,7 @@ impl Driver {
         // At least one place must be free, or a claim would only hold things up.
         let Ok(place) = self.room.clone().acquire_owned().await else { return Ok(u64::MAX) };
         drop(place);
-        let now = now_ms();
+        let now = self.now_ms();
         self.planned_ms.store(u64::MAX, Ordering::Relaxed); // from here on due_at notes what is missed below
         let firsts = self.redis.next_due().await?;
         let mut next_ms = now + LOOK_EVERY_MS;
@@ -85,7 +85,7 @@ impl Driver {
 
     async fn take_on(self: &Arc<Self>, gids: Vec<String>, claimed: Instant) -> Result<(), Error> {
         let loaded = self.redis.load_all_trans(&gids).await?;
-        let now = now_ms();
+        let now = self.now_ms();
         for (gid, loaded) in gids.into_iter().zip(loaded) {
             let mut loaded = match loaded {
                 Ok(Some(loaded)) => loaded,
@@ -137,11 +137,12 @@ impl Driver {
             // A slice of each in turn, so that the oldest of all come before the younger of any.
             let mut longer = Vec::new();
             for (partition, status, trans_type, from_ms) in open {
-                let on = self.redis.hurry_trans(partition, status, trans_type, now_ms(), from_ms, HURRY_MAX).await?;
+                let on =
+                    self.redis.hurry_trans(partition, status, trans_type, self.now_ms(), from_ms, HURRY_MAX).await?;
                 longer.extend(on.map(|from_ms| (partition, status, trans_type, from_ms)));
             }
             open = longer;
-            self.due_at(now_ms());
+            self.due_at(self.now_ms());
         }
         Ok(())
     }
@@ -177,7 +178,7 @@ impl Driver {
         self.phase.send_replace(Phase::LettingGo);
         self.wait_until_idle(Instant::now() + Duration::from_secs(2)).await;
         let left: Vec<TransGid> = self.running().keys().cloned().collect();
-        if !left.is_empty() && self.redis.move_due(&left, Due::At(now_ms())).await.is_err() {
+        if !left.is_empty() && self.redis.move_due(&left, Due::At(self.now_ms())).await.is_err() {
             tracing::warn!("leases are not given back; other nodes take over when they run out");
         }
     }

@@ -108,7 +108,7 @@ async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     let _ = phase.wait_for(|phase| *phase >= wanted).await.map(|_| ());
 }
 
-/// Milliseconds since 1970.
+/// Milliseconds since 1970, by the clock of this machine: for people and records, not for timers.
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
@@ -138,9 +138,14 @@ impl Driver {
         &self.settings.limits
     }
 
+    /// Milliseconds since 1970, by the clock of Redis: whoever sets a timer is not who looks at it.
+    pub fn now_ms(&self) -> u64 {
+        self.redis.now_ms()
+    }
+
     /// When a lease taken now runs out, ms.
     pub fn lease_until_ms(&self) -> u64 {
-        now_ms().saturating_add(self.settings.lease.as_millis() as u64)
+        self.now_ms().saturating_add(self.settings.lease.as_millis() as u64)
     }
 
     /// Room for one more transaction; `None` when there is none or the node stops. What gets no room is stored as due

@@ -5,7 +5,7 @@
 //! a long pass what has come in.
 
 use super::lease::Sure;
-use super::{Driver, Ended, Phase, now_ms};
+use super::{Driver, Ended, Phase};
 use crate::alerts;
 use crate::branch::{Context, host_of};
 use crate::domain::trans::drive::waited;
@@ -87,7 +87,7 @@ impl Work<'_> {
         let mut pass = Pass::default();
         let mut calls = FuturesUnordered::new();
         loop {
-            match next_step(&self.global, &mut pass, now_ms(), &limits) {
+            match next_step(&self.global, &mut pass, self.driver.now_ms(), &limits) {
                 Step::Call(specs) => {
                     // A lease that may have run out: STALE says if it has, before anybody is called.
                     if self.must_tell_ahead() || driver.kept.is_in_doubt(&self.sure, std::time::Instant::now()) {
@@ -121,7 +121,7 @@ impl Work<'_> {
                         () = &mut letting_go => {
                             // Calls under way may have had their effect; the next node repeats them.
                             self.global.ahead |= self.runs_ahead();
-                            self.write(Due::At(now_ms())).await?;
+                            self.write(Due::At(self.driver.now_ms())).await?;
                             return Ok(Ended::HandedOver);
                         }
                     };
@@ -134,7 +134,7 @@ impl Work<'_> {
                     if self.global.needs_attention(&limits) {
                         alerts::resolve(alerts::Kind::TransactionStuck, self.global.gid.as_str());
                     }
-                    apply_move(&mut self.global, to, reason.as_deref(), now_ms());
+                    apply_move(&mut self.global, to, reason.as_deref(), self.driver.now_ms());
                     let due = if to.is_final() { Due::Never } else { Due::Leased(driver.lease_until_ms()) };
                     crate::crash::point("trans.before_save");
                     self.save(due).await?;
@@ -174,10 +174,10 @@ impl Work<'_> {
         let op = if matches!(called, Called::Workflow) { "workflow" } else { &spec.op };
         self.driver.counts.call(op, &result);
         if let BranchResult::Failure(error) | BranchResult::Unknown(error) | BranchResult::NotCalled(error) = &result {
-            self.driver.errors.note(&self.global.gid, &spec.branch_id, &spec.op, error, now_ms());
+            self.driver.errors.note(&self.global.gid, &spec.branch_id, &spec.op, error, self.driver.now_ms());
         }
         let stuck = self.global.needs_attention(self.driver.limits());
-        let applied = apply(&mut self.global, pass, called, result, now_ms(), self.driver.limits());
+        let applied = apply(&mut self.global, pass, called, result, self.driver.now_ms(), self.driver.limits());
         self.unwritten = true;
         if let Some(alert) = applied.alert {
             let text = || {

@@ -10,6 +10,7 @@
 mod again;
 mod alerts;
 pub mod changes;
+mod clock;
 pub mod connection;
 mod counted;
 pub mod dtms;

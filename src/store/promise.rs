@@ -23,6 +23,8 @@ pub struct Promise {
     pub used_memory: u64,
     pub aof_load_truncated: Option<bool>,
     pub replicas: u8,
+    /// Milliseconds since 1970, by its clock when it was asked; 0 if it does not say.
+    pub time_ms: u64,
 }
 
 /// How an answer is held back until its class is met.
@@ -61,6 +63,7 @@ impl Promise {
             used_memory: field("used_memory").parse().unwrap_or_default(),
             aof_load_truncated: config.get("aof-load-truncated").map(|value| value == "yes"),
             replicas: field("connected_slaves").parse().unwrap_or_default(),
+            time_ms: field("server_time_usec").parse().map_or(0, |us: u64| us / 1000),
         }
     }
 
@@ -88,6 +91,7 @@ impl Promise {
                 self.aof_load_truncated
             },
             replicas: self.replicas.min(other.replicas),
+            time_ms: self.time_ms.max(other.time_ms),
         }
     }
 

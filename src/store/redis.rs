@@ -4,6 +4,7 @@
 //! entries back (drain, takeover) has one of its own, so that it does not stand in the way, and so have operators'
 //! questions.
 
+use super::clock::Clock;
 use super::lane::{Kind, Lane};
 use super::place::{Place, Tls};
 use super::promise::Promise;
@@ -103,6 +104,12 @@ impl Redis {
     /// What the server that has `key` promises.
     pub fn promise_at(&self, key: &str) -> Arc<Promise> {
         self.topology.server_of(key.as_bytes()).map_or_else(|_| Arc::default(), |server| server.promise())
+    }
+
+    /// Milliseconds since 1970, by the clock that all nodes of this Redis share; of a Cluster's servers one has it.
+    pub fn now_ms(&self) -> u64 {
+        let server = self.topology.server_of(self.settings.prefix.as_bytes());
+        server.map_or_else(|_| Clock::default().now_ms(), |server| server.clock.now_ms())
     }
 
     /// Did Redis, and every server of a Cluster, answer the last time we asked, and are the scripts loaded?

@@ -6,6 +6,7 @@
 //! F12) and after what this run can promise was read anew. In a Cluster that holds for each of its servers.
 
 use super::Error;
+use super::clock::Clock;
 use super::connection::Connection;
 use super::promise::Promise;
 use super::scripts;
@@ -14,7 +15,7 @@ use redis::aio::{ConnectionLike, ConnectionManagerConfig};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest time a new connection may take; while one is made, order requests wait for it.
 const CONNECT_MS_MAX: u64 = 1_000;
@@ -44,6 +45,7 @@ pub(super) struct Server {
     /// For operators' questions, and for watching.
     pub aside: Link,
     promise: ArcSwap<Promise>,
+    pub clock: Clock,
     usable: AtomicBool,
     /// A connection broke: what is behind it now may be another run.
     unsure: AtomicBool,
@@ -107,6 +109,7 @@ impl Server {
             client,
             manner: manner.clone(),
             promise: ArcSwap::default(),
+            clock: Clock::default(),
             usable: AtomicBool::new(false),
             unsure: AtomicBool::new(false),
             short: AtomicBool::new(false),
@@ -140,7 +143,7 @@ impl Server {
         if !self.unsure.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let looked = match read_promise(&mut self.aside.connection()).await {
+        let looked = match self.read_promise(&mut self.aside.connection()).await {
             Ok(promise) if promise.run() == self.promise.load().run() => Ok(()),
             // Another run, or this very connection broke too: a new one is made.
             looked => {
@@ -192,7 +195,7 @@ impl Server {
             return Ok(()); // another caller has just done it
         }
         let mut connection = self.own()?;
-        let promise = read_promise(&mut connection).await?;
+        let promise = self.read_promise(&mut connection).await?;
         if promise.run() != self.promise.load().run() {
             self.doubt(); // nobody queues up behind the rewrite
         }
@@ -221,6 +224,13 @@ impl Server {
         Ok(())
     }
 
+    async fn read_promise(&self, connection: &mut Connection) -> Result<Promise, Error> {
+        let asked = Instant::now();
+        let promise = read_promise(connection).await?;
+        self.clock.follow(promise.time_ms, asked, Instant::now());
+        Ok(promise)
+    }
+
     /// Finds out that it is back, or another run, or was reconfigured, without waiting for an order to stumble over it.
     pub async fn look(&self) {
         if !self.usable() {
@@ -230,7 +240,7 @@ impl Server {
             }
             return;
         }
-        match read_promise(&mut self.aside.connection()).await {
+        match self.read_promise(&mut self.aside.connection()).await {
             Ok(promise) if promise.run() == self.promise.load().run() => self.promise.store(Arc::new(promise)),
             Ok(_) => {
                 self.doubt();

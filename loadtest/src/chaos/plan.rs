@@ -98,7 +98,7 @@ pub enum Fault {
     DiskFull,
     /// Somebody's SCRIPT FLUSH, again and again.
     Flush,
-    /// The clock of a node jumps back, and comes right; that of Redis jumps ahead, and stays there.
+    /// The clock of a node jumps, and comes right; that of Redis jumps ahead, and stays there.
     Clock {
         who: Who,
         by_s: i64,
@@ -232,8 +232,12 @@ impl Round {
                 94..96 => (Fault::Flush, BROKEN_MS),
                 96..100 if self.clocks => {
                     let by_s: i64 = *chance.choice(&[3_600, 3_600, 90]).expect("there are some");
-                    // Global transactions that are begun by a clock that is ahead wait until it is so late: docs/reliability.md.
-                    let (who, by_s) = if chance.bool() { (Who::Redis, by_s) } else { (Who::Node(node), -by_s) };
+                    // That of Redis only goes ahead: when it is set back, leases last until it has caught up (docs/reliability.md).
+                    let (who, by_s) = match chance.u64(0..3) {
+                        0 => (Who::Redis, by_s),
+                        1 => (Who::Node(node), by_s),
+                        _ => (Who::Node(node), -by_s),
+                    };
                     (Fault::Clock { who, by_s }, SLEEP_MS)
                 }
                 _ => continue,

@@ -7,7 +7,7 @@ use super::operations::Refused;
 use super::{lookup, refused_as_problem};
 use crate::branch;
 use crate::domain::trans::{BranchStatus, Global, Remembered, adopted};
-use crate::driver::{Driver, now_ms};
+use crate::driver::Driver;
 use crate::server::App;
 use crate::server::deed::Deed;
 use crate::server::json;
@@ -107,7 +107,7 @@ async fn take(driver: &Driver, theirs: Theirs, dry_run: bool) -> Result<Taken, R
         branches: rows.len(),
         settled: 0,
     };
-    let global = match adopted::read(theirs.record.get(), &rows, now_ms(), driver.limits()) {
+    let global = match adopted::read(theirs.record.get(), &rows, driver.now_ms(), driver.limits()) {
         Ok(global) if global.gid.as_str() == theirs.gid => global,
         Ok(global) => return Ok(refused(format!("its record is that of {}", global.gid))),
         Err(invalid) => return Ok(refused(invalid.to_string())),
@@ -133,7 +133,7 @@ async fn take(driver: &Driver, theirs: Theirs, dry_run: bool) -> Result<Taken, R
     }
     if known.is_none() {
         driver.redis.has_room_for(&global.gid)?;
-        let due_ms = global.due_ms(driver.limits()).unwrap_or_else(now_ms);
+        let due_ms = global.due_ms(driver.limits()).unwrap_or_else(|| driver.now_ms());
         match driver.writer.create(&global, Due::At(due_ms)).await? {
             Created::New => {
                 driver.due_at(due_ms);

@@ -6,7 +6,6 @@ use super::{answer_of, gid, json, lookup, not_found, parameter, refused, topics,
 use crate::domain::ids::{Gid, Invalid};
 use crate::domain::trace::TraceContext;
 use crate::domain::trans::{GlobalStatus, RegisterBranch, TransGid, TransRequest, TransType};
-use crate::driver::now_ms;
 use crate::server::deed::Deed;
 use crate::server::{App, orders};
 use crate::store::trans::Filter;
@@ -132,7 +131,7 @@ async fn reset_cron(app: &App, query: &str) -> Answer {
         None => app.driver.limits().timeout_to_fail_ms.saturating_mul(3),
     };
     let limit = limit(query)?;
-    let now = now_ms();
+    let now = app.driver.now_ms();
     let (count, more) = app.driver.redis.reset_due(now, now.saturating_add(timeout_ms), limit).await?;
     if count > 0 {
         crate::crash::point("trans.after_reset");

@@ -13,7 +13,7 @@ use crate::domain::trans::{
     Change, Class, Global, Op, Pass, Protocol, Refusal, RegisterBranch, Remembered, TransGid, TransRequest, TransType,
     check, moves, run_uncalled,
 };
-use crate::driver::{Driver, Ended, Told, now_ms};
+use crate::driver::{Driver, Ended, Told};
 use crate::store;
 use crate::store::trans::{Appended, Created, Due, Saved};
 use crate::store::trans_drain::Found;
@@ -141,8 +141,9 @@ async fn prepared(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Ref
     let gid = request.gid()?;
     let topics = Box::pin(topics::of_request(driver, &request)).await?;
     let subscribers = |name: &str| topics.get(name).cloned();
-    let change =
-        |existing: Option<&Global>| moves::prepare(existing, request.clone(), now_ms(), driver.limits(), &subscribers);
+    let change = |existing: Option<&Global>| {
+        moves::prepare(existing, request.clone(), driver.now_ms(), driver.limits(), &subscribers)
+    };
     perform(driver, &gid, true, None, change, Remembered::prepare).await.map(|_| ())
 }
 
@@ -161,7 +162,7 @@ async fn submitted(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Re
         || (request.trans_type == TransType::Msg.as_str() && request.query_prepared.is_empty());
     let room = if request.wait_result { driver.wait_for_room().await } else { driver.room() };
     let change = |existing: Option<&Global>| {
-        let (now, limits) = (now_ms(), driver.limits());
+        let (now, limits) = (driver.now_ms(), driver.limits());
         let mut change = moves::submit(existing, request.clone(), now, limits, &subscribers)?;
         if let Change::Create(global) | Change::Replace(global) = &mut change {
             run_uncalled(global, now, limits);
@@ -178,7 +179,7 @@ async fn submitted(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Re
 
 pub async fn abort(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Refused> {
     let gid = request.gid()?;
-    let change = |existing: Option<&Global>| moves::abort(existing, &request, now_ms());
+    let change = |existing: Option<&Global>| moves::abort(existing, &request, driver.now_ms());
     let outcome = perform(driver, &gid, false, Some(driver.room()), change, |past| past.abort(&request)).await?;
     let Outcome::There(global, told) = outcome else { return Ok(()) };
     if !global.as_ref().is_some_and(|global| global.options.wait_result) {
@@ -192,17 +193,17 @@ pub async fn abort(driver: &Arc<Driver>, request: TransRequest) -> Result<(), Re
 }
 
 pub async fn force_stop(driver: &Arc<Driver>, gid: &TransGid) -> Result<(), Refused> {
-    let change = |existing: Option<&Global>| moves::force_stop(existing, gid, now_ms());
+    let change = |existing: Option<&Global>| moves::force_stop(existing, gid, driver.now_ms());
     perform(driver, gid, false, None, change, Remembered::force_stop).await?;
     alerts::resolve(alerts::Kind::TransactionStuck, gid.as_str());
     Ok(())
 }
 
 pub async fn reset_next_cron(driver: &Arc<Driver>, gid: &TransGid) -> Result<(), Refused> {
-    if driver.redis.is_leased(gid, now_ms()).await? {
+    if driver.redis.is_leased(gid, driver.now_ms()).await? {
         return Ok(()); // it is being worked on now, which is what was asked for
     }
-    let change = |existing: Option<&Global>| moves::reset_next_cron(existing, gid, now_ms());
+    let change = |existing: Option<&Global>| moves::reset_next_cron(existing, gid, driver.now_ms());
     perform(driver, gid, false, None, change, |_| Ok(())).await.map(|_| ())
 }
 
@@ -210,7 +211,7 @@ pub async fn register_branch(driver: &Arc<Driver>, request: RegisterBranch) -> R
     let gid = request.gid()?;
     let existing = driver.redis.load_trans(&gid).await?;
     let protocol = existing.as_ref().map_or(Protocol::Http, |loaded| loaded.global.protocol);
-    match moves::register_branch(existing.as_ref().map(|loaded| &loaded.global), &request, now_ms())? {
+    match moves::register_branch(existing.as_ref().map(|loaded| &loaded.global), &request, driver.now_ms())? {
         Change::Append(branches) => {
             for branch in &branches {
                 let field = match branch.op {
@@ -245,8 +246,9 @@ pub async fn prepare_workflow(driver: &Arc<Driver>, mut request: TransRequest) -
 async fn workflow_prepared(driver: &Arc<Driver>, request: TransRequest) -> Result<Global, Refused> {
     check_calls(driver, &request)?;
     let gid = request.gid()?;
-    let change =
-        |existing: Option<&Global>| moves::prepare_workflow(existing, request.clone(), now_ms(), driver.limits());
+    let change = |existing: Option<&Global>| {
+        moves::prepare_workflow(existing, request.clone(), driver.now_ms(), driver.limits())
+    };
     match perform(driver, &gid, true, None, change, |past| past.prepare_workflow(&request)).await? {
         Outcome::There(Some(global), _) => Ok(Arc::unwrap_or_clone(global)),
         Outcome::There(None, _) | Outcome::Left => match Box::pin(lookup::transaction(driver, &gid)).await? {
@@ -328,7 +330,7 @@ fn plan(driver: &Driver, global: &Global, room: &Drive) -> (Due, bool) {
     let due_ms = global.due_ms(driver.limits());
     match (due_ms, room) {
         (None, _) => (Due::Never, false),
-        (Some(ms), Some(Some(_))) if ms <= now_ms() => (Due::Leased(driver.lease_until_ms()), true),
+        (Some(ms), Some(Some(_))) if ms <= driver.now_ms() => (Due::Leased(driver.lease_until_ms()), true),
         (Some(ms), _) => (Due::At(ms), false),
     }
 }
@@ -419,7 +421,7 @@ async fn wait(
                 None => return Err(Refused::Other(format!("{gid} is no longer there"))),
             },
         };
-        let working = !now.status.is_final() && driver.redis.is_leased(gid, now_ms()).await?;
+        let working = !now.status.is_final() && driver.redis.is_leased(gid, driver.now_ms()).await?;
         if !working || Instant::now() >= deadline {
             return Ok(waited(&now, &Pass::default())?);
         }

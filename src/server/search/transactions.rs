@@ -2,7 +2,6 @@
 
 use super::{limit, pairs, text, time_ms, unknown, wrong};
 use crate::domain::trans::{Branch, BranchStatus, Global, GlobalStatus, Op, TransGid, TransType};
-use crate::driver::now_ms;
 use crate::server::App;
 use crate::server::changes::{self, Done};
 use crate::server::deed::Deed;
@@ -266,7 +265,7 @@ pub async fn show(State(app): State<Arc<App>>, Path(text): Path<String>) -> Resu
     let global = lookup::transaction(&app.driver, &gid).await.map_err(refused_as_problem)?;
     let global = global.ok_or_else(|| unknown_transaction(&text))?;
     let in_redis = app.driver.redis.load_trans(&gid).await?.is_some();
-    let in_work = !global.status.is_final() && app.driver.redis.is_leased(&gid, now_ms()).await?;
+    let in_work = !global.status.is_final() && app.driver.redis.is_leased(&gid, app.driver.now_ms()).await?;
     let branch = |branch: &Branch| BranchDetail {
         branch_id: branch.branch_id.clone(),
         op: branch.op.as_str(),

@@ -2,7 +2,9 @@
 
 use super::{must, saga, wait_for, waiting};
 use crate::support::app::{App, AppOptions};
+use crate::support::hazard::{Clock, is_missing};
 use crate::support::services::Service;
+use serde_json::json;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,4 +114,37 @@ async fn a_host_that_hangs_leaves_room_for_others() {
     wait_for(&app, "good", "succeed").await;
     let called = hanging.all_calls().len();
     assert!(called < 30, "{called} of the 60 before it were called first");
+}
+
+/// F29: a timer is a time that one node writes and another one reads. Begun by a clock that is ahead it is not looked at an
+/// hour late, and by that clock no lease of another node is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clock_is_an_hour_ahead_holds_nothing_up_and_takes_nothing_away() {
+    let clock = Clock::new();
+    if is_missing("libfaketime", &clock) {
+        return;
+    }
+    let clock = clock.unwrap();
+    clock.set(3_600);
+    let service = Service::start().await;
+    service.slow("/slower", Duration::from_millis(900)); // longer than the lease: it must be renewed
+    let right = App::start(AppOptions::default().quick_trans()).await;
+    let options = AppOptions::default().quick_trans().beside(&right);
+    let options = clock.environment().iter().fold(options, |options, (name, value)| options.environment(name, value));
+    let mut ahead = App::start(options).await;
+    for i in 0..10 {
+        must(&right, "submit", &saga(&service, &format!("l{i}"), &["slower", "a"])).await;
+        let (url, asked) = (service.url("/a"), service.url("/asked"));
+        let message = json!({ "gid": format!("c{i}"), "trans_type": "msg", "steps": [{ "action": url }],
+            "payloads": ["{}"], "query_prepared": asked, "protocol": "http" });
+        must(&ahead, "prepare", &message).await;
+    }
+    for i in 0..10 {
+        wait_for(&right, &format!("l{i}"), "succeed").await;
+    }
+    ahead.kill9();
+    for i in 0..10 {
+        wait_for(&right, &format!("c{i}"), "succeed").await;
+    }
+    assert!(service.doubled().is_empty(), "{:?}", service.doubled());
 }

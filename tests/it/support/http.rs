@@ -88,16 +88,19 @@ impl Http {
         }
         let body = body.map(|json| serde_json::to_vec(json).unwrap()).unwrap_or_default();
         let request = request.body(Full::new(Bytes::from(body))).unwrap();
-        match tokio::time::timeout(ANSWER_WAIT_MAX, self.send(request)).await {
+        let doing = Mutex::new("");
+        match tokio::time::timeout(ANSWER_WAIT_MAX, self.send(request, &doing)).await {
             Ok(reply) => reply,
-            Err(_) => panic!("{path}: no answer within {ANSWER_WAIT_MAX:?}"),
+            Err(_) => panic!("{path}: {} for {ANSWER_WAIT_MAX:?}", doing.lock().unwrap()),
         }
     }
 
-    async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Reply, String> {
+    async fn send(&self, mut request: Request<Full<Bytes>>, doing: &Mutex<&str>) -> Result<Reply, String> {
         let started = Instant::now();
+        let now = |what| *doing.lock().unwrap() = what;
         let (response, connection) = loop {
             let kept = self.idle.lock().unwrap().pop();
+            now("connecting");
             let mut connection = match kept {
                 Some(mut kept) => match kept.ready().await {
                     Ok(()) => kept,
@@ -105,6 +108,7 @@ impl Http {
                 },
                 None => self.connect().await.map_err(|error| error.to_string())?,
             };
+            now("waiting for the head of the answer");
             match connection.try_send_request(request).await {
                 Ok(response) => break (response, connection),
                 Err(mut failed) => match failed.take_message() {
@@ -114,6 +118,7 @@ impl Http {
             }
         };
         let (head, body) = response.into_parts();
+        now("waiting for the rest of the answer");
         let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
         self.idle.lock().unwrap().push(connection);
         Ok(Reply {
