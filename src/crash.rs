@@ -1,7 +1,8 @@
 //! Crash points: places where a test can make this process die, as if power were cut.
 //!
 //! Only in builds with debug assertions, and only when `RUSHLINE_TEST_CRASH_AT` says so: `NAME` dies at the first
-//! pass, `NAME:N` at the N-th. In a release build a crash point is nothing at all.
+//! pass, `NAME:N` at the N-th. `RUSHLINE_TEST_PANIC_AT` panics there instead, as a bug would. In a release build a crash
+//! point is nothing at all.
 
 /// Every point, in the order an order passes them. The crash tests kill the server at each of them.
 /// Those of global transactions are [`TRANS_POINTS`] and [`TRANS_DRAIN_POINTS`].
@@ -74,12 +75,17 @@ mod armed {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// Where to die and at which pass.
-    static AT: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
-        let text = std::env::var("RUSHLINE_TEST_CRASH_AT").ok()?;
+    const CRASH_AT: &str = "RUSHLINE_TEST_CRASH_AT";
+    const PANIC_AT: &str = "RUSHLINE_TEST_PANIC_AT";
+
+    /// Where, at which pass, and whether to die of it.
+    static AT: LazyLock<Option<(String, u64, bool)>> = LazyLock::new(|| {
+        let (variable, text) =
+            [CRASH_AT, PANIC_AT].into_iter().find_map(|name| Some((name, std::env::var(name).ok()?)))?;
         let (name, pass) = text.split_once(':').unwrap_or((&text, "1"));
-        assert!(is_point(name), "RUSHLINE_TEST_CRASH_AT: there is no crash point `{name}`");
-        Some((name.to_owned(), pass.parse().expect("RUSHLINE_TEST_CRASH_AT: NAME or NAME:N")))
+        assert!(is_point(name), "{variable}: there is no crash point `{name}`");
+        let pass = pass.parse().unwrap_or_else(|_| panic!("{variable}: NAME or NAME:N"));
+        Some((name.to_owned(), pass, variable == CRASH_AT))
     });
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
@@ -97,11 +103,14 @@ mod armed {
 
     pub(super) fn pass(name: &'static str) {
         debug_assert!(is_point(name), "`{name}` is in none of the lists of points");
-        if let Some((at, pass)) = &*AT
+        if let Some((at, pass, die)) = &*AT
             && at == name
             && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *pass
         {
-            std::process::abort();
+            if *die {
+                std::process::abort();
+            }
+            panic!("{PANIC_AT}={name}:{pass}");
         }
     }
 }

@@ -7,14 +7,19 @@
 
 use crate::store::connection::Given;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
 use std::cell::RefCell;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+/// Pause before a chore that panicked is begun anew.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// May the tasks of a node run?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +57,15 @@ pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
         None => drop(tokio::spawn(task)),
         Some(outside) => drop(tokio::spawn(Inside::new(outside, task))),
     }
+}
+
+/// Starts a chore that goes on for as long as the node does. A panic in it is a bug, and not the end of it: it begins anew.
+pub fn chore<F: Future<Output = ()> + Send + 'static>(begin: impl Fn() -> F + Send + 'static) {
+    spawn(async move {
+        while AssertUnwindSafe(begin()).catch_unwind().await.is_err() {
+            tokio::time::sleep(AFTER_PANIC).await;
+        }
+    });
 }
 
 /// A task for a set of tasks, belonging where its starter does.

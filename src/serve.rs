@@ -48,6 +48,7 @@ const FOUND_LINGER: Duration = Duration::from_millis(300);
 pub fn run(config: Config, dev: bool) -> anyhow::Result<()> {
     telemetry::install_log(config.log.level, config.log.format);
     let metrics = telemetry::install_metrics()?;
+    telemetry::install_panics();
     server::describe_metrics();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(config.runtime.threads).enable_all().build()?;
@@ -103,7 +104,8 @@ async fn serve(
             node: config.node.name.clone(),
         },
     );
-    tokio::spawn(alerts::watch(node.clone(), records.clone(), config.alerts.records_down));
+    let (watched, down) = ((node.clone(), records.clone()), config.alerts.records_down);
+    outside::chore(move || alerts::watch(watched.0.clone(), watched.1.clone(), down));
     let (stop, stopping) = watch::channel(false);
     let app = Arc::new(App {
         node: node.clone(),
@@ -126,9 +128,10 @@ async fn serve(
         config.records.batch_max,
         config.records.backlog_alarm,
     );
-    tokio::spawn(driver.clone().claim_due());
-    tokio::spawn(driver.clone().keep_leases());
-    tokio::spawn(driver.clone().hurry_after_outages());
+    let [claiming, keeping, hurrying] = std::array::from_fn(|_| driver.clone());
+    outside::chore(move || claiming.clone().claim_due());
+    outside::chore(move || keeping.clone().keep_leases());
+    outside::chore(move || hurrying.clone().hurry_after_outages());
     tokio::spawn(webhook::run(
         node.clone(),
         webhook::Settings {
@@ -145,7 +148,7 @@ async fn serve(
         remember: config.trans.remember_finished,
         backlog_alarm: config.records.backlog_alarm,
     };
-    tokio::spawn(drain.run());
+    outside::chore(move || drain.clone().run());
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -272,15 +275,24 @@ pub fn start_chores(
     batch_max: usize,
     alarm: u64,
 ) {
-    outside::spawn(node.redis.clone().watch(WATCH_EVERY));
-    outside::spawn(node.redis.clone().look_for_losses_every(meet::LOOK_EVERY));
-    let watch =
-        repair::watch::Watch { node: node.clone(), records: records.clone(), automatic, compared: Default::default() };
-    outside::spawn(watch.run());
-    outside::spawn(node.clone().follow_settings(FOLLOW_EVERY));
-    outside::spawn(node.clone().tell_refused_every(TELL_EVERY));
-    outside::spawn(node.clone().sweep(keep));
-    outside::spawn(Reconciler::new(node.clone(), records.clone(), batch_max, alarm).run());
+    let of = || (node.clone(), records.clone());
+    let (here, _) = of();
+    outside::chore(move || here.redis.clone().watch(WATCH_EVERY));
+    let (here, _) = of();
+    outside::chore(move || here.redis.clone().look_for_losses_every(meet::LOOK_EVERY));
+    let (here, there) = of();
+    outside::chore(move || {
+        let (node, records) = (here.clone(), there.clone());
+        repair::watch::Watch { node, records, automatic, compared: Default::default() }.run()
+    });
+    let (here, _) = of();
+    outside::chore(move || here.clone().follow_settings(FOLLOW_EVERY));
+    let (here, _) = of();
+    outside::chore(move || here.clone().tell_refused_every(TELL_EVERY));
+    let (here, _) = of();
+    outside::chore(move || here.clone().sweep(keep));
+    let (here, there) = of();
+    outside::chore(move || Reconciler::new(here.clone(), there.clone(), batch_max, alarm).run());
 }
 
 /// The port that dtm's clients call over gRPC. Where none is named, one that is taken is no reason not to start: gRPC

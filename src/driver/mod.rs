@@ -24,8 +24,10 @@ use crate::store;
 use crate::store::redis::Redis;
 use crate::store::trans_form::Loaded;
 use crate::store::trans_writer::Writer;
+use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -171,7 +173,9 @@ impl Driver {
         tokio::spawn(async move {
             let gid = loaded.global.gid.clone();
             driver.enter(&gid, &tell).await;
-            let ended = pass::run(&driver, loaded, sure).await;
+            let passing = AssertUnwindSafe(pass::run(&driver, loaded, sure)).catch_unwind();
+            // After a panic its lease runs out, and then it is claimed again.
+            let ended = passing.await.unwrap_or(Ended::Lost);
             driver.running().remove(&gid);
             tell.send_replace(Some(ended));
             drop(room);

@@ -55,6 +55,7 @@ enum Error {
     AllRefused { gid: String, reason: String },
 }
 
+#[derive(Clone)]
 pub struct Drain {
     pub driver: Arc<Driver>,
     pub records: Arc<Records>,

@@ -17,8 +17,10 @@ use crate::store::redis::Redis;
 use crate::store::{self, promise::Wait};
 use crate::telemetry::trace;
 use crate::zoo;
+use futures_util::FutureExt;
 use metrics::{counter, histogram};
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
@@ -180,7 +182,12 @@ impl Batcher {
                         });
                     }
                     Ok(wait) => match batcher.waiting_lane.get_or_try_init(async || batcher.redis.own_lane()).await {
-                        Ok(lane) => batcher.decide(lane.clone(), requests, callers, wait).await,
+                        Ok(lane) => {
+                            let lane = lane.clone();
+                            // A panic is the end of this batch only.
+                            let deciding = batcher.decide(lane, requests, callers, wait);
+                            let _ = AssertUnwindSafe(deciding).catch_unwind().await;
+                        }
                         Err(error) => fail(callers, &error),
                     },
                     Err(error) => fail(callers, &error),

@@ -8,12 +8,14 @@ use super::keeper::Message;
 use super::{Entry, Job, Sale};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -158,14 +160,22 @@ impl Delivery {
             for job in &mut jobs {
                 job.attempts += 1;
             }
-            crash::point("delivery.before_call");
             let started = Instant::now();
-            let verdicts = match target.endpoint.mode {
-                CallMode::Single => vec![call_one(&inner.sale, connection, &jobs[0]).await],
-                CallMode::Bulk => call_many(&inner.sale, connection, &jobs).await,
+            let calling = async {
+                crash::point("delivery.before_call");
+                let verdicts = match target.endpoint.mode {
+                    CallMode::Single => vec![call_one(&inner.sale, connection, &jobs[0]).await],
+                    CallMode::Bulk => call_many(&inner.sale, connection, &jobs).await,
+                };
+                crash::point("delivery.after_call");
+                verdicts
             };
+            let called = AssertUnwindSafe(calling).catch_unwind().await;
+            let verdicts = called.unwrap_or_else(|_| {
+                *connection = Connection::new(target.clone());
+                vec![Verdict::Unknown { error: "a bug in rushline: its log has the panic".into() }; jobs.len()]
+            });
             inner.seconds.record(started.elapsed());
-            crash::point("delivery.after_call");
             for (job, verdict) in jobs.into_iter().zip(verdicts) {
                 let part = job.entry.part.clone();
                 part.tell_keeper(Message::Answered(job, verdict));

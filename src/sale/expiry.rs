@@ -28,6 +28,7 @@ const EXTENDED_MAX: usize = 256;
 /// Pause after Redis did not answer.
 const PAUSE: Duration = Duration::from_millis(200);
 
+#[derive(Clone)]
 pub struct Expirer {
     pub sale: Arc<Part>,
     pub redis: Arc<Redis>,

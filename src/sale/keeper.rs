@@ -20,11 +20,13 @@ use crate::store::lane::Lane;
 use crate::store::orders::{Address, Detail, Finish, Sums, status_of};
 use crate::store::redis::Redis;
 use crate::zoo;
+use futures_util::FutureExt;
 use metrics::counter;
 use retrying::Due;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::num::NonZeroU32;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -100,6 +102,14 @@ pub struct Keeper {
     finished: Arc<Finished>,
 }
 
+/// What it held is nobody's: neither called nor counted.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let ids: Vec<EntryId> = self.held.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.let_go(id));
+    }
+}
+
 impl Keeper {
     pub fn new(
         sale: Arc<Part>,
@@ -125,7 +135,13 @@ impl Keeper {
         }
     }
 
-    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+    /// Keeps until the server ends. A panic is a bug, and the end of what this keeper held: leases run out, and the sweep
+    /// hands it all to the next one.
+    pub async fn keep(begin: impl Fn() -> Self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        while AssertUnwindSafe(begin().run(&mut inbox)).catch_unwind().await.is_err() {}
+    }
+
+    async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Message>) {
         let mut messages = Vec::with_capacity(1024);
         loop {
             tokio::select! {

@@ -147,14 +147,18 @@ impl Node {
             keeper,
         });
         let (redis, node) = (self.redis.clone(), self.name.clone());
-        outside::spawn(
-            Keeper::new(part.clone(), redis.clone(), node.clone(), delivery.clone(), self.finished.clone()).run(inbox),
-        );
+        let (of, finished) = ((part.clone(), redis.clone(), node.clone(), delivery.clone()), self.finished.clone());
+        let keeper = move || {
+            let (part, redis, node, delivery) = of.clone();
+            Keeper::new(part, redis, node, delivery, finished.clone())
+        };
+        outside::spawn(Keeper::keep(keeper, inbox));
         if sale.reserve_ms.is_some() {
-            let (redis, node) = (redis.clone(), node.clone());
-            outside::spawn(Expirer { sale: part.clone(), redis, node }.run());
+            let expirer = Expirer { sale: part.clone(), redis: redis.clone(), node: node.clone() };
+            outside::chore(move || expirer.clone().run());
             if let Some(node) = self.me.upgrade() {
-                outside::spawn(Teller::new(node, part.clone()).run());
+                let part = part.clone();
+                outside::chore(move || Teller::new(node.clone(), part.clone()).run());
             }
         }
         let admission = Admission::start(part.clone(), redis, node, delivery.clone());

@@ -56,6 +56,10 @@ pub fn describe() {
     describe_counter!("rushline_fences_total", "Partitions that this node found, or was told, to have lost something.");
     describe_counter!("rushline_orders_lost_total", "Orders that this node had acknowledged, and that Redis lost.");
     describe_gauge!("rushline_fenced_partitions", "Partitions that sell nothing until `rushline repair`; 0 is well.");
+    describe_counter!(
+        "rushline_panics_total",
+        "Bugs that showed: each is in the log. Anything but 0 should be reported."
+    );
     describe_gauge!("rushline_redis_usable", "1 if Redis answered the last time it was asked.");
     describe_gauge!(
         "rushline_durability_available",

@@ -23,6 +23,16 @@ pub fn install_log(level: LogLevel, format: LogFormat) {
     let _ = if pretty { builder.try_init() } else { builder.json().try_init() };
 }
 
+/// Has panics counted and told of in the log. A panic is a bug: it ends what it happened in, and nothing else.
+pub fn install_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        metrics::counter!("rushline_panics_total").increment(1);
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        let what = panic.payload_as_str().unwrap_or_default();
+        tracing::error!(at, what, "a bug: what was under way here is given up, and taken up again where that is safe");
+    }));
+}
+
 /// Installs the metrics of this process and answers their handle.
 pub fn install_metrics() -> anyhow::Result<PrometheusHandle> {
     const SECONDS: [f64; 14] =

@@ -1,6 +1,6 @@
 //! The server dies, at every step of an order and at any moment; nothing acknowledged is lost, nothing happens twice.
 
-use crate::support::app::{App, AppOptions, Http};
+use crate::support::app::{App, AppOptions, Http, eventually};
 use crate::support::crowd::{self, Crowd, assert_exact, assert_only_ledger_left};
 use crate::support::process::free_port;
 use crate::support::shop::Shop;
@@ -61,6 +61,32 @@ async fn crash_and_go_on(point: String, then: Then) {
     let heard = buyers.stop().await;
     let alive = other.as_ref().unwrap_or(&app);
     assert_exact(alive, &shop, &heard).await;
+    assert_only_ledger_left(&app.redis_url()).await;
+}
+
+/// Every crash point again, as a bug that shows there once: the server goes on, and so does everybody else in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_at_any_step_loses_nothing_and_takes_nobody_along() {
+    futures_util::stream::iter(rushline::crash::POINTS)
+        .map(|point| tokio::spawn(panic_and_go_on(point)))
+        .buffer_unordered(AT_A_TIME)
+        .for_each(|ended| async { ended.unwrap() })
+        .await;
+}
+
+async fn panic_and_go_on(point: &'static str) {
+    let shop = Shop::start().await;
+    crowd::trying_shop(&shop);
+    let port = free_port();
+    let target = Http::new(format!("http://127.0.0.1:{port}"));
+    let app = App::start(AppOptions::default().quick().on_port(port).panic_at(&format!("{point}:3"))).await;
+    app.create_sale(&crowd::sale(shop.endpoint())).await;
+    let buyers = Crowd::start(&[target], BUYERS);
+    let panics = async || app.metric("rushline_panics_total").await == 1.0;
+    eventually(&format!("a bug shows at {point}"), Duration::from_secs(30), panics).await;
+    buyers.wait_for_more(20, Duration::from_secs(30)).await;
+    let heard = buyers.stop().await;
+    assert_exact(&app, &shop, &heard).await;
     assert_only_ledger_left(&app.redis_url()).await;
 }
 

@@ -89,6 +89,11 @@ impl AppOptions {
         self.environment("RUSHLINE_TEST_CRASH_AT", point)
     }
 
+    /// Where a bug is to show: as [`Self::crash_at`], and the server goes on.
+    pub fn panic_at(self, point: &str) -> Self {
+        self.environment("RUSHLINE_TEST_PANIC_AT", point)
+    }
+
     pub fn without_crash(mut self) -> Self {
         self.environment.retain(|(name, _)| name != "RUSHLINE_TEST_CRASH_AT");
         self

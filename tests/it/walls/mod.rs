@@ -7,6 +7,7 @@ mod limits;
 mod metadata;
 mod reach;
 mod slow;
+mod targets;
 mod tls;
 
 use std::time::Duration;
