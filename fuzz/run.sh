@@ -1,15 +1,9 @@
 #!/bin/sh
-# Runs the fuzz targets one after the other, MINUTES (10) each; TARGET names one of them. What is found on the way is kept in
-# fuzz/corpus, what breaks a target in fuzz/artifacts; both stay out of git. Seeds are in fuzz/seeds.
+# Runs the fuzz targets, MINUTES (10) each and JOBS (2) at a time; TARGET names one of them. What is found on the way is kept
+# in fuzz/corpus, what breaks a target in fuzz/artifacts; both stay out of git. Seeds are in fuzz/seeds.
 set -eu
 cd -- "$(dirname -- "$0")/.."
 
-toolchain=${RUSHLINE_FUZZ_TOOLCHAIN:-nightly}
-if ! rustup run "$toolchain" rustc --version >/dev/null 2>&1; then
-    printf '%s\n' "error: fuzzing needs a nightly compiler, and there is none called $toolchain" \
-        "hint: rustup toolchain install nightly --profile minimal" >&2
-    exit 1
-fi
 cargo_fuzz=$(command -v cargo-fuzz || true)
 if [ -z "$cargo_fuzz" ]; then
     # Beside the rest of what is built, so that nothing of the machine is changed.
@@ -20,13 +14,41 @@ if [ -z "$cargo_fuzz" ]; then
 fi
 
 seconds=$((${MINUTES:-10} * 60))
-status=0
+# No sanitizer: there is no unsafe code of ours for it to watch, without it ten times as much is tried, and any compiler will do.
+fuzz_for() {
+    target=$1
+    mkdir -p "fuzz/corpus/$target"
+    "${CARGO:-cargo}" fuzz run -s none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
+        -max_total_time="$seconds" -max_len=8192 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
+        >"fuzz/corpus/$target.log" 2>&1 || echo "$target" >>fuzz/corpus/broken
+}
+
+rm -f fuzz/corpus/broken
+mkdir -p fuzz/corpus
+"${CARGO:-cargo}" fuzz build -s none
+printf 'each target runs for %s s, %s at a time\n' "$seconds" "${JOBS:-2}"
+running=0
+for path in fuzz/targets/${TARGET:-*}.rs; do
+    fuzz_for "$(basename "$path" .rs)" &
+    running=$((running + 1))
+    if [ "$running" -ge "${JOBS:-2}" ]; then
+        wait
+        running=0
+    fi
+done
+wait
 for path in fuzz/targets/${TARGET:-*}.rs; do
     target=$(basename "$path" .rs)
-    mkdir -p "fuzz/corpus/$target"
-    printf '\n== %s, %s s\n' "$target" "$seconds"
-    # No sanitizer: there is no unsafe code of ours for it to watch, and without it ten times as much is tried.
-    rustup run "$toolchain" cargo fuzz run -s none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
-        -max_total_time="$seconds" -max_len=8192 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 || status=1
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "fuzz/corpus/$target.log")
+    covered=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "fuzz/corpus/$target.log" | tail -n 1)
+    printf '%-14s %12s runs, %6s places reached, %s inputs kept\n' "$target" "${runs:-?}" "${covered:-?}" \
+        "$(find "fuzz/corpus/$target" -type f | wc -l)"
 done
-exit $status
+if [ -f fuzz/corpus/broken ]; then
+    while read -r target; do
+        printf '\n%s is broken:\n' "$target" >&2
+        tail -n 30 "fuzz/corpus/$target.log" >&2
+    done <fuzz/corpus/broken
+    echo "hint: fuzz/artifacts/ has what broke it; cargo fuzz run -s none TARGET FILE tries it again" >&2
+    exit 1
+fi

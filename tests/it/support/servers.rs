@@ -33,6 +33,8 @@ pub fn program(name: &str, beside_path: &[&str]) -> PathBuf {
 pub struct Mongod {
     process: Process,
     port: u16,
+    /// What its URL says of TLS.
+    tls: String,
 }
 
 impl Mongod {
@@ -55,11 +57,23 @@ impl Mongod {
             "--setParameter",
             "diagnosticDataCollectionEnabled=false",
         ]);
-        let mut server = Self { process, port };
+        let mut server = Self { process, port, tls: String::new() };
         server.restart().await;
         server
     }
 
+    /// Encrypted from the next start on, with the certificates of [`super::certificates::make_certificates`] in its directory.
+    pub fn with_tls(&mut self) {
+        let path = |name: &str| self.process.directory().join(name);
+        let both = [path("server.pem"), path("server.key")].map(|path| std::fs::read_to_string(path).unwrap());
+        std::fs::write(path("both.pem"), both.concat()).unwrap();
+        let (both, ca) = (path("both.pem").display().to_string(), path("ca.pem").display().to_string());
+        self.process.arguments(["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", &both, "--tlsCAFile", &ca]);
+        self.process.arguments(["--tlsAllowConnectionsWithoutCertificates"]);
+        self.tls = format!("&tls=true&tlsCAFile={ca}");
+    }
+
+    /// Without what [`Self::with_tls`] adds.
     pub fn url(&self) -> String {
         format!("mongodb://127.0.0.1:{}/rushline?replicaSet=rs0", self.port)
     }
@@ -74,13 +88,13 @@ impl Mongod {
     }
 
     pub async fn restart(&mut self) {
-        let port = self.port;
-        self.process.start(|| Self::primary(port)).await;
+        let (port, tls) = (self.port, self.tls.clone());
+        self.process.start(|| Self::primary(port, tls.clone())).await;
     }
 
     /// Makes it a replica set if it is none yet, and asks whether it takes writes.
-    async fn primary(port: u16) -> mongodb::error::Result<()> {
-        let url = format!("mongodb://127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=1000");
+    async fn primary(port: u16, tls: String) -> mongodb::error::Result<()> {
+        let url = format!("mongodb://127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=1000{tls}");
         let admin = mongodb::Client::with_uri_str(url).await?.database("admin");
         let hello = admin.run_command(doc! { "hello": 1 }).await?;
         if hello.get_bool("isWritablePrimary").unwrap_or(false) {
@@ -231,8 +245,14 @@ impl MariaDb {
         format!("mysql://root:@127.0.0.1:{}/rushline", self.port)
     }
 
+    /// Encrypted from the next start on, and by its port not otherwise.
+    pub fn with_tls(&mut self, certificate: &str, key: &str) {
+        let settings = [format!("--ssl-cert={certificate}"), format!("--ssl-key={key}")];
+        self.process.arguments(settings.into_iter().chain(["--require-secure-transport=ON".into()]));
+    }
+
     fn socket_url(&self) -> String {
-        format!("mysql://root@localhost/?socket={}/s", self.process.directory().display())
+        format!("mysql://root@localhost/?ssl-mode=DISABLED&socket={}/s", self.process.directory().display())
     }
 
     pub fn kill9(&mut self) {

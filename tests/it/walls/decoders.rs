@@ -1,5 +1,5 @@
 //! The decoders of fuzz/, here on their seeds and on spoilt copies of them. `make fuzz` searches further, led by what it has
-//! covered, which takes a nightly compiler and minutes.
+//! covered, which takes a build of its own and minutes.
 
 #[path = "../../../fuzz/src/lib.rs"]
 mod fuzz;
