@@ -3,7 +3,7 @@
 use super::page::{Block, Mark, Page, Until};
 use crate::support::process::free_port;
 use std::collections::BTreeMap;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -92,14 +92,20 @@ pub fn tell(page: &Page) {
     }
 }
 
+/// Free, and so is the one of the Cluster's bus, ten thousand higher: below those that the system lends to others.
+fn port_and_bus() -> u16 {
+    let is_good = |port: u16| port < 22_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok();
+    std::iter::repeat_with(free_port).find(|port| is_good(*port)).expect("this goes on for ever")
+}
+
 impl<'a> Story<'a> {
     fn new(page: &'a Page) -> Self {
-        let mut ports: BTreeMap<String, u16> = PORTS.iter().map(|port| ((*port).to_owned(), free_port())).collect();
+        let mut ports: BTreeMap<String, u16> = PORTS.iter().map(|port| ((*port).to_owned(), port_and_bus())).collect();
         for block in &page.blocks {
             for rest in block.text.split("127.0.0.1:").skip(1) {
                 let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
                 if !port.is_empty() && port != "0" {
-                    ports.entry(port).or_insert_with(free_port);
+                    ports.entry(port).or_insert_with(port_and_bus);
                 }
             }
         }
