@@ -90,6 +90,7 @@ async fn serve(
         telemetry::export::start(telemetry::export::Settings {
             endpoint: endpoint.expose().to_owned(),
             protocol: config.telemetry.otlp_protocol,
+            headers: config.telemetry.otlp_headers.clone(),
             share: config.telemetry.sample_share,
             queue_max: config.telemetry.queue_max,
             instance: config.node.name.clone(),

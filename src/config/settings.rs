@@ -12,10 +12,11 @@ use super::registry::{HostPort, Optional, RegistryDriver, RegistryTarget};
 use super::secret::{Secret, SigningSecret};
 use super::secret_url::SecretUrl;
 use super::table::{Setting, settings};
-use super::telemetry::{AttentionThen, OtlpProtocol, Share};
+use super::telemetry::{AttentionThen, OtlpHeaders, OtlpProtocol, Share};
 use super::tokens::Tokens;
 use crate::access::tokens::Token;
 use crate::dial::reach::Reach;
+use http::HeaderMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -329,6 +330,8 @@ settings! {
         /// What is spoken to it: `grpc`, usually on port 4317, or `http` (protobuf), usually on 4318.
         otlp_protocol: OtlpProtocol, "telemetry.otlp_protocol",
             Words { default: OtlpProtocol::Grpc, words: OtlpProtocol::WORDS };
+        /// Headers that each call of the collector has besides, such as the token that it asks for.
+        otlp_headers: HeaderMap, "telemetry.otlp_headers", OtlpHeaders;
         /// Of the requests that come without a trace, the share that begins one. Those that come with one are recorded if
         /// their caller records them. More cost more work here and more room in Redis, 56 bytes an order.
         sample_share: f64, "telemetry.sample_share", Share(0.01);

@@ -5,11 +5,13 @@ use super::trace::{self, Data, Queued, Tracer};
 use crate::config::OtlpProtocol;
 use crate::fault::{Class, Fault};
 use crate::http1::{self, Address, Connection, Failed, Request};
+use http::HeaderMap;
 use http::uri::PathAndQuery;
 use prost::Message;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig};
 
 /// Most spans of one call.
@@ -30,6 +32,8 @@ pub struct Settings {
     /// `http://` or `https://`.
     pub endpoint: String,
     pub protocol: OtlpProtocol,
+    /// Of every call, besides its own.
+    pub headers: HeaderMap,
     /// Of requests without a trace, the share that begins one; 0 to 1.
     pub share: f64,
     pub queue_max: usize,
@@ -39,7 +43,7 @@ pub struct Settings {
 
 /// Turns traces on for this process.
 pub fn start(settings: Settings) -> anyhow::Result<()> {
-    let collector = Collector::new(&settings.endpoint, settings.protocol)?;
+    let collector = Collector::new(&settings.endpoint, settings.protocol, settings.headers)?;
     let (queue, queued) = mpsc::channel(settings.queue_max);
     trace::install(Tracer { queue, share: settings.share });
     tokio::spawn(run(queued, collector, settings.instance));
@@ -118,13 +122,18 @@ async fn export(collector: &mut Collector, instance: &str, spans: Vec<Data>) -> 
     Err(error)
 }
 
-enum Collector {
+struct Collector {
+    headers: HeaderMap,
+    way: Way,
+}
+
+enum Way {
     Http { address: Address, kept: Option<Connection> },
     Grpc(Channel),
 }
 
 impl Collector {
-    fn new(endpoint: &str, protocol: OtlpProtocol) -> anyhow::Result<Self> {
+    fn new(endpoint: &str, protocol: OtlpProtocol, headers: HeaderMap) -> anyhow::Result<Self> {
         let bad = || {
             Fault::new(Class::Config, "telemetry.otlp_endpoint cannot be used")
                 .hint("for example http://127.0.0.1:4317")
@@ -134,22 +143,26 @@ impl Collector {
             if matches!(address.path.as_str(), "" | "/") {
                 address.path = HTTP_PATH.to_owned();
             }
-            return Ok(Self::Http { address, kept: None });
+            return Ok(Self { headers, way: Way::Http { address, kept: None } });
         }
         let scheme = if address.tls { "https" } else { "http" };
         let mut channel = Channel::from_shared(format!("{scheme}://{}", address.authority)).map_err(|_| bad())?;
         if address.tls {
             channel = channel.tls_config(ClientTlsConfig::new().with_webpki_roots())?;
         }
-        Ok(Self::Grpc(channel.connect_timeout(CALL_TIME_MAX).connect_lazy()))
+        Ok(Self { headers, way: Way::Grpc(channel.connect_timeout(CALL_TIME_MAX).connect_lazy()) })
     }
 
     /// How many spans were rejected; or why it failed, and whether another try may help.
     async fn send(&mut self, request: &ExportRequest) -> Result<u64, (String, bool)> {
-        let response = match self {
-            Self::Http { address, kept } => {
-                let message = Request::new("POST", address, &address.path)
-                    .field("content-type", b"application/x-protobuf")
+        let response = match &mut self.way {
+            Way::Http { address, kept } => {
+                let message =
+                    Request::new("POST", address, &address.path).field("content-type", b"application/x-protobuf");
+                let message = self
+                    .headers
+                    .iter()
+                    .fold(message, |message, (name, value)| message.field(name.as_str(), value.as_bytes()))
                     .with_body(&request.encode_to_vec());
                 let called = http1::call(address, &message, || kept.take()).await;
                 let (answer, connection) = called.map_err(|failed| (why(failed), true))?;
@@ -161,12 +174,14 @@ impl Collector {
                 }
                 ExportResponse::decode(answer.body).unwrap_or_default()
             }
-            Self::Grpc(channel) => {
+            Way::Grpc(channel) => {
                 let mut client = tonic::client::Grpc::new(channel.clone());
                 client.ready().await.map_err(|error| (error.to_string(), true))?;
                 let codec = tonic_prost::ProstCodec::<ExportRequest, ExportResponse>::default();
                 let path = PathAndQuery::from_static(GRPC_PATH);
-                let answer = client.unary(tonic::Request::new(request.clone()), path, codec).await;
+                let mut request = tonic::Request::new(request.clone());
+                *request.metadata_mut() = MetadataMap::from_headers(self.headers.clone());
+                let answer = client.unary(request, path, codec).await;
                 answer.map_err(|status| (format!("{:?}", status.code()), is_passing(status.code())))?.into_inner()
             }
         };

@@ -34,6 +34,7 @@ fn secrets(redis: &Redis, records: &str, collector: &str) -> Vec<(&'static str, 
         ("RUSHLINE_ALERTS_URL", format!("http://u:{SECRET}-alerts@{}/hook?secret={SECRET}-query", away())),
         ("RUSHLINE_ALERTS_SECRET", SIGNING.to_owned()),
         ("RUSHLINE_TELEMETRY_OTLP_ENDPOINT", collector.replacen("http://", &format!("http://u:{SECRET}-otlp@"), 1)),
+        ("RUSHLINE_TELEMETRY_OTLP_HEADERS", format!("authorization=Bearer {SECRET}-collector")),
     ]
 }
 

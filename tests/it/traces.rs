@@ -30,6 +30,7 @@ fn options(collector: &Collector, protocol: &str) -> AppOptions {
         .quick_trans()
         .setting("telemetry.otlp_endpoint", collector.endpoint())
         .setting("telemetry.otlp_protocol", protocol)
+        .setting("telemetry.otlp_headers", "authorization=Bearer of-ours, x-scope=shop")
         .setting("telemetry.sample_share", 0)
 }
 
@@ -65,6 +66,7 @@ async fn an_order_is_one_trace_from_its_buyer_to_the_order_service() {
 
         let spans = collector.trace(&trace, "place order", 1).await;
         let placed = one(&spans, "place order", CALLER);
+        assert_eq!(["authorization", "x-scope"].map(|name| collector.header(name)), ["Bearer of-ours", "shop"]);
         let own = hex(&placed.span_id);
         one(&spans, "admission", &own);
         assert_eq!(attribute(one(&spans, "order_admit", &own), "rushline.orders"), "1");

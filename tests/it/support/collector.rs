@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
+use http::HeaderMap;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -20,6 +21,8 @@ const SOON: Duration = Duration::from_secs(30);
 #[derive(Clone, Default)]
 pub struct Collector {
     heard: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
+    /// Of the latest call.
+    headers: Arc<Mutex<HeaderMap>>,
     address: String,
 }
 
@@ -37,7 +40,14 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    fn take(&self, request: ExportTraceServiceRequest) {
+    /// A header of the latest call; empty if it is not there.
+    pub fn header(&self, name: &str) -> String {
+        let headers = self.headers.lock().unwrap();
+        headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    }
+
+    fn take(&self, request: ExportTraceServiceRequest, headers: HeaderMap) {
+        *self.headers.lock().unwrap() = headers;
         self.heard.lock().unwrap().push(request);
     }
 
@@ -85,8 +95,8 @@ pub fn attribute(span: &Span, key: &str) -> String {
     }
 }
 
-async fn by_http(State(collector): State<Collector>, body: Bytes) -> Vec<u8> {
-    collector.take(ExportTraceServiceRequest::decode(body).expect("a request of OTLP"));
+async fn by_http(State(collector): State<Collector>, headers: HeaderMap, body: Bytes) -> Vec<u8> {
+    collector.take(ExportTraceServiceRequest::decode(body).expect("a request of OTLP"), headers);
     ExportTraceServiceResponse::default().encode_to_vec()
 }
 
@@ -96,7 +106,8 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.take(request.into_inner());
+        let (headers, _, request) = request.into_parts();
+        self.take(request, headers.into_headers());
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
