@@ -95,10 +95,14 @@ mod tests {
     #[test]
     fn headers_are_read_and_their_values_not_shown() {
         let headers = OtlpHeaders.read("authorization=Bearer a=b, x-scope=shop,").unwrap();
-        assert_eq!((headers.len(), &headers["authorization"], &headers["x-scope"]), (2, "Bearer a=b", "shop"));
+        assert_eq!(headers.len(), 2);
+        assert_eq!(
+            (headers["authorization"].as_bytes(), headers["x-scope"].as_bytes()),
+            (&b"Bearer a=b"[..], &b"shop"[..])
+        );
         assert_eq!(OtlpHeaders.show(&headers), "authorization=***,x-scope=***");
         assert!(!format!("{headers:?}").contains("Bearer"));
-        for wrong in ["secret", "a b=secret", "a=secret\n"] {
+        for wrong in ["secret", "a b=secret", "a=se\nsecret"] {
             let wrong = OtlpHeaders.read(&format!("x=1,{wrong}")).unwrap_err();
             assert!(wrong.what.contains("place 2") && !wrong.what.contains("secret"), "{}", wrong.what);
         }
