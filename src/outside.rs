@@ -60,9 +60,13 @@ pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 }
 
 /// Starts a chore that goes on for as long as the node does. A panic in it is a bug, and not the end of it: it begins anew.
-pub fn chore<F: Future<Output = ()> + Send + 'static>(begin: impl Fn() -> F + Send + 'static) {
+pub fn chore<T, F>(with: T, begin: impl Fn(T) -> F + Send + 'static)
+where
+    T: Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
     spawn(async move {
-        while AssertUnwindSafe(begin()).catch_unwind().await.is_err() {
+        while AssertUnwindSafe(begin(with.clone())).catch_unwind().await.is_err() {
             tokio::time::sleep(AFTER_PANIC).await;
         }
     });

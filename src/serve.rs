@@ -105,8 +105,8 @@ async fn serve(
             node: config.node.name.clone(),
         },
     );
-    let (watched, down) = ((node.clone(), records.clone()), config.alerts.records_down);
-    outside::chore(move || alerts::watch(watched.0.clone(), watched.1.clone(), down));
+    let down = config.alerts.records_down;
+    outside::chore((node.clone(), records.clone()), move |(node, records)| alerts::watch(node, records, down));
     let (stop, stopping) = watch::channel(false);
     let app = Arc::new(App {
         node: node.clone(),
@@ -129,10 +129,9 @@ async fn serve(
         config.records.batch_max,
         config.records.backlog_alarm,
     );
-    let [claiming, keeping, hurrying] = std::array::from_fn(|_| driver.clone());
-    outside::chore(move || claiming.clone().claim_due());
-    outside::chore(move || keeping.clone().keep_leases());
-    outside::chore(move || hurrying.clone().hurry_after_outages());
+    outside::chore(driver.clone(), Driver::claim_due);
+    outside::chore(driver.clone(), Driver::keep_leases);
+    outside::chore(driver.clone(), Driver::hurry_after_outages);
     tokio::spawn(webhook::run(
         node.clone(),
         webhook::Settings {
@@ -149,7 +148,7 @@ async fn serve(
         remember: config.trans.remember_finished,
         backlog_alarm: config.records.backlog_alarm,
     };
-    outside::chore(move || drain.clone().run());
+    outside::chore(drain, Drain::run);
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -276,24 +275,16 @@ pub fn start_chores(
     batch_max: usize,
     alarm: u64,
 ) {
-    let of = || (node.clone(), records.clone());
-    let (here, _) = of();
-    outside::chore(move || here.redis.clone().watch(WATCH_EVERY));
-    let (here, _) = of();
-    outside::chore(move || here.redis.clone().look_for_losses_every(meet::LOOK_EVERY));
-    let (here, there) = of();
-    outside::chore(move || {
-        let (node, records) = (here.clone(), there.clone());
+    let both = (node.clone(), records.clone());
+    outside::chore(node.redis.clone(), |redis| redis.watch(WATCH_EVERY));
+    outside::chore(node.redis.clone(), |redis| redis.look_for_losses_every(meet::LOOK_EVERY));
+    outside::chore(both.clone(), move |(node, records)| {
         repair::watch::Watch { node, records, automatic, compared: Default::default() }.run()
     });
-    let (here, _) = of();
-    outside::chore(move || here.clone().follow_settings(FOLLOW_EVERY));
-    let (here, _) = of();
-    outside::chore(move || here.clone().tell_refused_every(TELL_EVERY));
-    let (here, _) = of();
-    outside::chore(move || here.clone().sweep(keep));
-    let (here, there) = of();
-    outside::chore(move || Reconciler::new(here.clone(), there.clone(), batch_max, alarm).run());
+    outside::chore(node.clone(), |node| node.follow_settings(FOLLOW_EVERY));
+    outside::chore(node.clone(), |node| node.tell_refused_every(TELL_EVERY));
+    outside::chore(node.clone(), move |node| node.sweep(keep));
+    outside::chore(both, move |(node, records)| Reconciler::new(node, records, batch_max, alarm).run());
 }
 
 /// The port that dtm's clients call over gRPC. Where none is named, one that is taken is no reason not to start: gRPC

@@ -147,18 +147,15 @@ impl Node {
             keeper,
         });
         let (redis, node) = (self.redis.clone(), self.name.clone());
-        let (of, finished) = ((part.clone(), redis.clone(), node.clone(), delivery.clone()), self.finished.clone());
-        let keeper = move || {
-            let (part, redis, node, delivery) = of.clone();
-            Keeper::new(part, redis, node, delivery, finished.clone())
-        };
+        let (of, with, finished) = (part.clone(), delivery.clone(), self.finished.clone());
+        let (theirs, name) = (redis.clone(), node.clone());
+        let keeper = move || Keeper::new(of.clone(), theirs.clone(), name.clone(), with.clone(), finished.clone());
         outside::spawn(Keeper::keep(keeper, inbox));
         if sale.reserve_ms.is_some() {
             let expirer = Expirer { sale: part.clone(), redis: redis.clone(), node: node.clone() };
-            outside::chore(move || expirer.clone().run());
+            outside::chore(expirer, Expirer::run);
             if let Some(node) = self.me.upgrade() {
-                let part = part.clone();
-                outside::chore(move || Teller::new(node.clone(), part.clone()).run());
+                outside::chore((node, part.clone()), |(node, part)| Teller::new(node, part).run());
             }
         }
         let admission = Admission::start(part.clone(), redis, node, delivery.clone());
