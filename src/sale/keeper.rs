@@ -111,13 +111,7 @@ impl Drop for Keeper {
 }
 
 impl Keeper {
-    pub fn new(
-        sale: Arc<Part>,
-        redis: Arc<Redis>,
-        node: Arc<str>,
-        delivery: Delivery,
-        finished: Arc<Finished>,
-    ) -> Self {
+    fn new(sale: Arc<Part>, redis: Arc<Redis>, node: Arc<str>, delivery: Delivery, finished: Arc<Finished>) -> Self {
         let renew_at = Instant::now() + sale.limits.lease / 3;
         Self {
             lane: redis.lane(),
@@ -137,7 +131,15 @@ impl Keeper {
 
     /// Keeps until the server ends. A panic is a bug, and the end of what this keeper held: leases run out, and the sweep
     /// hands it all to the next one.
-    pub async fn keep(begin: impl Fn() -> Self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+    pub async fn keep(
+        sale: Arc<Part>,
+        redis: Arc<Redis>,
+        node: Arc<str>,
+        delivery: Delivery,
+        finished: Arc<Finished>,
+        mut inbox: mpsc::UnboundedReceiver<Message>,
+    ) {
+        let begin = || Self::new(sale.clone(), redis.clone(), node.clone(), delivery.clone(), finished.clone());
         while AssertUnwindSafe(begin().run(&mut inbox)).catch_unwind().await.is_err() {}
     }
 

@@ -147,10 +147,8 @@ impl Node {
             keeper,
         });
         let (redis, node) = (self.redis.clone(), self.name.clone());
-        let (of, with, finished) = (part.clone(), delivery.clone(), self.finished.clone());
-        let (theirs, name) = (redis.clone(), node.clone());
-        let keeper = move || Keeper::new(of.clone(), theirs.clone(), name.clone(), with.clone(), finished.clone());
-        outside::spawn(Keeper::keep(keeper, inbox));
+        let (with, finished) = (delivery.clone(), self.finished.clone());
+        outside::spawn(Keeper::keep(part.clone(), redis.clone(), node.clone(), with, finished, inbox));
         if sale.reserve_ms.is_some() {
             let expirer = Expirer { sale: part.clone(), redis: redis.clone(), node: node.clone() };
             outside::chore(expirer, Expirer::run);

@@ -129,9 +129,7 @@ async fn a_node_whose_clock_is_an_hour_ahead_holds_nothing_up_and_takes_nothing_
     let service = Service::start().await;
     service.slow("/slower", Duration::from_millis(900)); // longer than the lease: it must be renewed
     let right = App::start(AppOptions::default().quick_trans()).await;
-    let options = AppOptions::default().quick_trans().beside(&right);
-    let options = clock.environment().iter().fold(options, |options, (name, value)| options.environment(name, value));
-    let mut ahead = App::start(options).await;
+    let mut ahead = App::start(AppOptions::default().quick_trans().beside(&right).by_clock(&clock)).await;
     for i in 0..10 {
         must(&right, "submit", &saga(&service, &format!("l{i}"), &["slower", "a"])).await;
         let (url, asked) = (service.url("/a"), service.url("/asked"));

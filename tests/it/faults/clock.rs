@@ -14,10 +14,6 @@ const BACK: [i64; 3] = [HOUR_S, -HOUR_S, 0];
 /// libfaketime reads its file again after a second.
 const NOTICED: Duration = Duration::from_millis(1_100);
 
-fn with_clock(options: AppOptions, clock: &Clock) -> AppOptions {
-    clock.environment().iter().fold(options, |options, (name, value)| options.environment(name, value))
-}
-
 /// A Redis of which `clock` is the time.
 async fn redis_by(clock: &Clock) -> Redis {
     let environment: Vec<String> = clock.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -71,8 +67,8 @@ async fn clocks_that_jump_an_hour_change_no_outcome() {
     let shop = Shop::start().await;
     crowd::trying_shop(&shop);
     let options = AppOptions::default().quick().redis(&redis.url());
-    let a = App::start(with_clock(options.clone(), of_a)).await;
-    let mut b = App::start(with_clock(options.beside(&a), of_b)).await;
+    let a = App::start(options.clone().by_clock(of_a)).await;
+    let mut b = App::start(options.beside(&a).by_clock(of_b)).await;
     a.create_sale(&crowd::sale(shop.endpoint())).await;
     let buyers = Crowd::start(&[a.http(), b.http()], BUYERS);
     for (clock, offsets_s) in [(of_redis, [HOUR_S, 2 * HOUR_S, 3 * HOUR_S]), (of_a, BACK), (of_b, BACK)] {

@@ -3,6 +3,7 @@
 //! Dropping an [`App`] kills the server and the private Redis that it left behind, by their process ids. When the test
 //! panics, the end of the server's log is printed first.
 
+use super::hazard::Clock;
 pub use super::http::{Http, Reply};
 use super::process::send_signal;
 use http::Method;
@@ -82,6 +83,11 @@ impl AppOptions {
     pub fn launched_by(mut self, launcher: &[&str]) -> Self {
         self.launcher = launcher.iter().map(ToString::to_string).collect();
         self
+    }
+
+    /// With that as the time.
+    pub fn by_clock(self, clock: &Clock) -> Self {
+        clock.environment().iter().fold(self, |options, (name, value)| options.environment(name, value))
     }
 
     /// Where to die: a name out of `rushline::crash::POINTS`, or `NAME:N` for the N-th pass.

@@ -9,8 +9,10 @@ use serde_json::json;
 use std::path::Path;
 use std::process::Command;
 
-fn path(server: &Process, name: &str) -> String {
-    server.directory().join(name).to_str().unwrap().to_owned()
+/// Made for this server: who signed, its certificate, its key.
+fn certificates(server: &Process) -> [String; 3] {
+    make_certificates(server);
+    ["ca.pem", "server.pem", "server.key"].map(|name| server.directory().join(name).to_str().unwrap().to_owned())
 }
 
 /// The certificate of somebody else, in this directory.
@@ -50,8 +52,7 @@ async fn an_order_is_recorded(url: impl Fn(&str) -> String, ca: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn records_go_to_a_postgres_whose_certificate_is_checked() {
     let mut postgres = Postgres::start().await;
-    make_certificates(postgres.process());
-    let [ca, certificate, key] = ["ca.pem", "server.pem", "server.key"].map(|name| path(postgres.process(), name));
+    let [ca, certificate, key] = certificates(postgres.process());
     postgres.kill9();
     postgres.with_tls(&certificate, &key);
     postgres.restart().await;
@@ -62,8 +63,7 @@ async fn records_go_to_a_postgres_whose_certificate_is_checked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn records_go_to_a_mariadb_whose_certificate_is_checked() {
     let mut mariadb = MariaDb::start().await;
-    make_certificates(mariadb.process());
-    let [ca, certificate, key] = ["ca.pem", "server.pem", "server.key"].map(|name| path(mariadb.process(), name));
+    let [ca, certificate, key] = certificates(mariadb.process());
     mariadb.kill9();
     mariadb.with_tls(&certificate, &key);
     mariadb.restart().await;
@@ -74,8 +74,7 @@ async fn records_go_to_a_mariadb_whose_certificate_is_checked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn records_go_to_a_mongodb_whose_certificate_is_checked() {
     let mut mongod = Mongod::start().await;
-    make_certificates(mongod.process());
-    let ca = path(mongod.process(), "ca.pem");
+    let [ca, ..] = certificates(mongod.process());
     mongod.kill9();
     mongod.with_tls();
     mongod.restart().await;
