@@ -83,6 +83,7 @@ async fn tell_all(mut server: Server) {
 async fn tell_what_needs_no_kill(sink: &Sink) {
     a_record_reads_as_it_was_written(sink).await;
     writing_again_changes_nothing(sink).await;
+    who_differs_among_many_keeps_what_differs(sink).await;
     pages_are_in_byte_order_and_of_one_sale(sink).await;
     overlapping_writers_leave_each_record_once(sink).await;
     nothing_a_buyer_sends_is_refused(sink).await;
@@ -149,6 +150,24 @@ async fn writing_again_changes_nothing(sink: &Sink) {
     assert_eq!(sink.read(&batch[1999].gid).await.unwrap().as_ref(), Some(&batch[1999]));
     assert_eq!(sink.tally(&sale("again")).await.unwrap(), Tally { succeed: 2000, failed: 0 });
     assert_holds_exactly(sink, "again", batch).await;
+}
+
+/// Records that are alike may share values on their way into a database; whoever is not must not get a neighbour's.
+async fn who_differs_among_many_keeps_what_differs(sink: &Sink) {
+    let like = |i: u64| record("alike", 0, 1_763_800_000_000 + i / 64, 0, (i % 64) as u16);
+    let mut all: Vec<_> = (0..3300).map(like).collect();
+    // Far enough from each other that each would be written together with a hundred that it is not like.
+    all[300].attempts = 2;
+    all[800].items = vec![item("sku-1", 2)];
+    all[1300] = Record { status: Status::Failed, ..like(1300) };
+    all[1800].reason = Some("made after all".into());
+    all[2300].payload = "null".into();
+    all[2800].finished_ms += 1;
+    all.iter_mut().skip(3200).for_each(|record| record.items.push(item("sku-2", 1)));
+    let of_another_sale = Record { items: all[3299].items.clone(), ..record("alike2", 0, 1_763_800_000_000, 0, 0) };
+    sink.write(&[all.as_slice(), &[of_another_sale.clone()]].concat()).await.unwrap();
+    assert_holds_exactly(sink, "alike", all).await;
+    assert_holds_exactly(sink, "alike2", vec![of_another_sale]).await;
 }
 
 /// Byte order is what the audit merges by; a database's own idea of order (ignoring case or dashes) must not show.
