@@ -18,7 +18,6 @@ use std::sync::Arc;
 const ENTRIES_MAX: usize = 256;
 
 /// Records ready to be written, and what Redis may forget once they are.
-#[derive(Default)]
 pub(super) struct Prepared {
     records: Vec<Record>,
     shares: Vec<Share>,
@@ -37,7 +36,8 @@ struct Share {
 
 impl Prepared {
     fn new(mut batches: Vec<Batch>) -> Self {
-        let mut prepared = Self::default();
+        let orders = batches.iter().map(Batch::orders).sum();
+        let mut prepared = Self { records: Vec::with_capacity(orders), shares: Vec::new() };
         // An end that a failover took back was written again, and waits here twice: the later one is what Redis has.
         let mut seen = HashSet::new();
         for batch in batches.iter_mut().rev() {

@@ -256,7 +256,7 @@ pub(crate) async fn ask_once(sale: &Sale, job: &Job) -> Verdict {
 }
 
 async fn call_one(sale: &Sale, connection: &mut Connection, job: &Job) -> Verdict {
-    let gid = job.gid().to_string();
+    let gid = job.gid().text();
     let body = serde_json::to_vec(&order_body(sale, &gid, job)).expect("an order is plain data");
     let mut span = call_span(sale, std::slice::from_ref(job));
     let headers = Headers {
@@ -284,7 +284,7 @@ async fn call_one(sale: &Sale, connection: &mut Connection, job: &Job) -> Verdic
 }
 
 async fn call_many(sale: &Sale, connection: &mut Connection, jobs: &[Job]) -> Vec<Verdict> {
-    let gids: Vec<String> = jobs.iter().map(|job| job.gid().to_string()).collect();
+    let gids: Vec<String> = jobs.iter().map(|job| job.gid().text()).collect();
     let orders = jobs.iter().zip(&gids).map(|(job, gid)| order_body(sale, gid, job)).collect();
     let body = serde_json::to_vec(&BulkBody { orders }).expect("orders are plain data");
     let mut span = call_span(sale, jobs);

@@ -46,7 +46,7 @@ impl Batch {
         self.unknown.push(entry);
     }
 
-    fn orders(&self) -> usize {
+    pub fn orders(&self) -> usize {
         self.entries.iter().map(|ended| ended.codes.len()).sum()
     }
 }

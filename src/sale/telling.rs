@@ -389,7 +389,7 @@ async fn call(
     let op = tells[0].end.op();
     let mut span =
         trace::shared("tell order service", trace::Kind::Client, tells.iter().map(|tell| tell.order.trace.as_deref()));
-    let gids: Vec<String> = tells.iter().map(|tell| sale.gid(tell.address).to_string()).collect();
+    let gids: Vec<String> = tells.iter().map(|tell| sale.gid(tell.address).text()).collect();
     if let Some(span) = &mut span {
         span.set("rushline.op", op);
         span.set("rushline.gid", gids[0].as_str());

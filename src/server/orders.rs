@@ -220,7 +220,7 @@ fn answer(gid: &Gid, items: &str, replayed: bool, ended: Option<Ended>) -> Resul
         return Err(order_refused(gid, ended.and_then(|ended| ended.message)));
     }
     // Neither a gid nor a status has anything to escape.
-    let body = format!(r#"{{"gid":"{gid}","status":"{}","items":{items}}}"#, status.as_str());
+    let body = [r#"{"gid":""#, &gid.text(), r#"","status":""#, status.as_str(), r#"","items":"#, items, "}"].concat();
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = StatusCode::CREATED;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -28,7 +28,7 @@ impl<'a> Row<'a> {
 
     fn new(record: &'a Record) -> Self {
         let items = serde_json::to_string(&record.items).expect("items are strings and numbers");
-        Self { gid: record.gid.to_string(), items, record }
+        Self { gid: record.gid.text(), items, record }
     }
 
     pub fn sale(&self) -> &str {

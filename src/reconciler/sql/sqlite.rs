@@ -9,8 +9,8 @@ use super::transactions::SQLITE_TABLE;
 use super::{CONNECT_WAIT_MAX, Migrations, address, insert, pool_options};
 use crate::domain::order::Status;
 use crate::reconciler::sink::Error;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::{Arguments, ConnectOptions, Connection};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::LazyLock;
@@ -136,7 +136,7 @@ impl Sqlite {
     }
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
 
 fn insert_any<'q>(rows: &'q [Row<'_>]) -> Query<'q> {
     let mut query = sqlx::query(insert(INSERT, ROW, rows.len(), " ON CONFLICT (gid) DO NOTHING"));
@@ -157,7 +157,9 @@ fn insert_any<'q>(rows: &'q [Row<'_>]) -> Query<'q> {
 }
 
 fn insert_alike<'q>(statement: &'static str, rows: &'q [Row<'_>]) -> Query<'q> {
-    let mut query = sqlx::query(statement).bind(rows[0].sale()).bind(&rows[0].items);
+    let mut values = SqliteArguments::default();
+    values.reserve(2 + 5 * rows.len(), 0);
+    let mut query = sqlx::query_with(statement, values).bind(rows[0].sale()).bind(&rows[0].items);
     for row in rows {
         query = query
             .bind(&row.gid)
