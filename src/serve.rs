@@ -1,6 +1,7 @@
 //! `rushline serve`: from a configuration to a running server, and down again in good order.
 
 use crate::access::bind::{self, Openness};
+use crate::access::hosts::Hosts;
 use crate::access::{self, Guard};
 use crate::alerts;
 use crate::config::{AttentionThen, Config, Repair, RewriteAfterLoad};
@@ -114,6 +115,7 @@ async fn serve(
         records: records.clone(),
         settings: door(&config),
         guard: guard.clone(),
+        hosts: Hosts::new(openness, tls.is_some(), config.security.hosts.as_deref()),
         metrics: metrics.clone(),
         event_streams: Arc::new(Semaphore::new(config.http.event_streams_max)),
         live: server::Live::default(),

@@ -7,6 +7,7 @@
 
 pub mod bind;
 mod files;
+pub mod hosts;
 pub mod jwt;
 pub mod keys;
 mod role;

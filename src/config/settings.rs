@@ -74,6 +74,11 @@ settings! {
         };
         /// Whether to listen beyond this machine without tokens: then whoever reaches the port may do everything.
         allow_open: bool, "security.allow_open", Words { default: false, words: YES_NO };
+        /// Names by which a server without tokens may be asked for over HTTP/1, with spaces between; `*` is any. Addresses and
+        /// localhost always do. On this machine any other name is refused: a page of a browser here could have made it.
+        hosts: Option<String>, "security.hosts", Optional {
+            kind: Text { default: "", bytes_max: 4_096 }, unset: "none", example: "shop.internal till.internal",
+        };
         /// Whether a GET changes state outside loopback too, as dtm has it (subscribe, unsubscribe, resetCronTime). Without,
         /// the same is asked for with POST there: any page and any link makes a browser send a GET.
         dtm_get_changes: bool, "security.dtm_get_changes", Words { default: false, words: YES_NO };

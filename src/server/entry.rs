@@ -11,7 +11,7 @@ use crate::access::rules::{self, Need, Rule};
 use crate::access::{Caller, Denied, bearer, decide};
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderName, HeaderValue, ORIGIN};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode, Version};
 use metrics::counter;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,8 @@ pub fn admit<B>(
     let mut deed = rule.is_operators().then(|| Deed::new(rule, method, path, &place, peer));
     let decided = match app.guard.is_on() {
         true => check(app, rule, &place, request).map(Some),
-        false => Ok(None),
+        false if may_ask(app, port, request) => Ok(None),
+        false => Err(No::other_host()),
     };
     match decided {
         Ok(caller) => {
@@ -64,6 +65,13 @@ pub fn admit<B>(
             Err(Box::new(no.response(port, request)))
         }
     }
+}
+
+/// Is this server asked for by a name that may?
+fn may_ask<B>(app: &App, port: Port, request: &Request<B>) -> bool {
+    let can_be_a_browser = port == Port::Http && request.version() < Version::HTTP_2;
+    let mut hosts = request.headers().get_all(HOST).iter();
+    !can_be_a_browser || hosts.all(|host| app.hosts.allow(Some(host.as_bytes())))
 }
 
 /// The caller, if one is known; `None` where anybody may.
@@ -130,6 +138,15 @@ impl No {
             code: "cross_site",
             detail: "a page of another site asked the browser for this; nothing was changed. Programs send their token in an Authorization header".into(),
             who: Some(who.to_owned()),
+        }
+    }
+
+    fn other_host() -> Self {
+        Self {
+            status: StatusCode::MISDIRECTED_REQUEST,
+            code: "other_host",
+            detail: "this server has no tokens, and is asked for by a name that a page in a browser could have made up; nothing was changed. Ask by address or as localhost, add the name to security.hosts, or use tokens".into(),
+            who: None,
         }
     }
 

@@ -8,6 +8,7 @@
 use super::port::LINGER;
 use super::tls::Stream;
 use super::{Doors, Problem, orders, sale_of_orders_path};
+use crate::access::hosts::Hosts;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::Response;
@@ -50,6 +51,7 @@ pub async fn serve(stream: Stream, doors: &Doors, stopping: watch::Receiver<bool
     let mut connection = Connection { stream, buffer, stop, slow, since, served: false, patience, idle };
     loop {
         match look(&connection.buffer, doors.app.settings.body_bytes_max) {
+            Next::Order(request) if !connection.may_ask(&request, &doors.app.hosts) => return Some(connection.rewound()),
             // The dashboard's cookie is looked at there, and who else has one pays no more than a slower way.
             Next::Order(request) if request.cookie && doors.app.guard.is_on() => return Some(connection.rewound()),
             Next::Order(request) => {
@@ -161,6 +163,11 @@ impl Connection {
             .is_some_and(|ready| ready.is_ok_and(|ready: Ready| ready.is_read_closed()))
     }
 
+    /// Is this server asked for by a name that may? hyper's side says so where not.
+    fn may_ask(&self, request: &Request, hosts: &Hosts) -> bool {
+        hosts.allow(request.host.as_ref().map(|range| &self.buffer[range.clone()]))
+    }
+
     /// Reads the order and lets go of its bytes.
     async fn take(&mut self, request: &Request, doors: &Doors) -> Result<orders::Read, Problem> {
         let bytes = |range: &Range<usize>| &self.buffer[range.clone()];
@@ -195,6 +202,7 @@ impl Connection {
 struct Request {
     sale: Range<usize>,
     query: Option<Range<usize>>,
+    host: Option<Range<usize>>,
     key: Option<Range<usize>>,
     traceparent: Option<Range<usize>>,
     tracestate: Option<Range<usize>>,
@@ -245,7 +253,7 @@ fn look(buffer: &[u8], body_bytes_max: usize) -> Next {
         return Next::Other;
     }
     let (mut length, mut key, mut traceparent, mut tracestate, mut closing) = (None, None, None, None, false);
-    let (mut authorization, mut cookie) = (None, false);
+    let (mut host, mut authorization, mut cookie) = (None, None, false);
     for header in head.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         // Most names are told by their length from those that matter.
@@ -263,6 +271,10 @@ fn look(buffer: &[u8], body_bytes_max: usize) -> Next {
                 _ => return Next::Other,
             },
             17 if is("transfer-encoding") => return Next::Other,
+            4 if is("host") => match host {
+                None => host = Some(place(header.value)),
+                Some(_) => return Next::Other,
+            },
             13 if is("authorization") => _ = authorization.get_or_insert_with(|| place(header.value)),
             6 if is("cookie") => cookie = true,
             6 if is("expect") => return Next::Other,
@@ -280,6 +292,7 @@ fn look(buffer: &[u8], body_bytes_max: usize) -> Next {
     Next::Order(Request {
         sale,
         query,
+        host,
         key,
         traceparent,
         tracestate,

@@ -37,6 +37,7 @@ pub mod wire;
 pub use dtm::{adopt::TRANSACTIONS_MAX as IMPORT_MAX, grpc::read as read_grpc, json_rpc::decode as read_json_rpc};
 
 use crate::access::Guard;
+use crate::access::hosts::Hosts;
 use crate::driver::Driver;
 use crate::reconciler::Records;
 use crate::sale::node::Node;
@@ -93,6 +94,7 @@ pub struct App {
     pub records: Arc<Records>,
     pub settings: Settings,
     pub guard: Arc<Guard>,
+    pub hosts: Hosts,
     pub metrics: PrometheusHandle,
     /// Places for event streams.
     pub event_streams: Arc<Semaphore>,

@@ -3,6 +3,7 @@
 
 mod bind;
 mod files;
+mod hosts;
 mod jwt;
 mod log;
 mod login;

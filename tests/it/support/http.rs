@@ -88,7 +88,10 @@ impl Http {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Reply, String> {
-        let mut request = Request::builder().method(method).uri(path).header("host", self.authority());
+        let mut request = Request::builder().method(method).uri(path);
+        if headers.iter().all(|(name, _)| *name != "host") {
+            request = request.header("host", self.authority());
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
