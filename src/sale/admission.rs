@@ -163,9 +163,9 @@ impl Batcher {
             }
             gather_more(&mut queue, &mut gathered).await;
             while !gathered.is_empty() {
-                let rest = gathered.split_off(batch_length(&gathered));
-                let (requests, callers): (Vec<_>, Vec<_>) = std::mem::replace(&mut gathered, rest)
-                    .into_iter()
+                let length = batch_length(&gathered);
+                let (requests, callers): (Vec<_>, Vec<_>) = gathered
+                    .drain(..length)
                     .map(|waiting| (waiting.request, Caller { follow: waiting.follow, answer: waiting.answer }))
                     .unzip();
                 let turn = match first_turn.take() {
@@ -270,7 +270,8 @@ impl Batcher {
                 _ => None,
             })
             .collect();
-        let (mut orders, mut kept, mut back) = (Vec::new(), Vec::new(), VecDeque::new());
+        let mut orders = Vec::with_capacity(requests.len());
+        let (mut kept, mut back) = (Vec::with_capacity(requests.len()), VecDeque::new());
         for (request, decision) in requests.into_iter().zip(&admitted.decisions) {
             match decision {
                 Decision::Admitted(_) => {

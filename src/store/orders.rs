@@ -426,16 +426,11 @@ pub async fn wait_until_durable(lane: &mut Lane, wait: Wait, patience: Duration)
     }
 }
 
+/// Room for what else [`admit_command`] says: node, counts, routing, term, names of SKUs. With more it grows.
+const OTHER_BYTES: usize = 256;
+const OTHER_ARGUMENTS: usize = 12;
+
 fn admit_command(keys: &Keys, node: &str, batch: &[Prepared], wait: Wait, term: &str) -> redis::Cmd {
-    let mut command = scripts::order_admit.call(&[
-        &keys.sale,
-        &keys.stock,
-        &keys.requests,
-        &keys.buyers,
-        &keys.intake,
-        &keys.outcome,
-        &keys.limits,
-    ]);
     let mut skus: Vec<&str> = Vec::new();
     let mut items = Vec::with_capacity(batch.len() * 7);
     let mut bodies = Vec::with_capacity(batch.len() * 8);
@@ -456,6 +451,12 @@ fn admit_command(keys: &Keys, node: &str, batch: &[Prepared], wait: Wait, term: 
         sizes.extend_from_slice(&(request.frame.len() as u32).to_be_bytes());
         frames.extend_from_slice(&request.frame);
     }
+    let keys: [&str; 7] =
+        [&keys.sale, &keys.stock, &keys.requests, &keys.buyers, &keys.intake, &keys.outcome, &keys.limits];
+    let buyers: usize = batch.iter().map(|request| request.key_digest().len() + request.order.buyer.as_str().len()).sum();
+    let bytes = items.len() + bodies.len() + frames.len() + sizes.len() + buyers + OTHER_BYTES;
+    let arguments = 2 * batch.len() + skus.len() + OTHER_ARGUMENTS;
+    let mut command = scripts::order_admit.call_with_room(&keys, arguments, bytes);
     command.arg(node).arg(batch.len()).arg(skus.len()).arg(items).arg(routing(batch, wait != Wait::Nothing));
     command.arg(bodies).arg(frames).arg(sizes).arg(term);
     for sku in skus {

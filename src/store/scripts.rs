@@ -68,8 +68,15 @@ pub use registry::*;
 impl Script {
     /// `EVALSHA digest keys…`, ready for its arguments.
     pub fn call(&self, keys: &[&str]) -> redis::Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.digest).arg(keys.len());
+        self.call_with_room(keys, 0, 0)
+    }
+
+    /// The same, with room for so many arguments of so many bytes in all.
+    pub fn call_with_room(&self, keys: &[&str], arguments: usize, bytes: usize) -> redis::Cmd {
+        let key_bytes: usize = keys.iter().map(|key| key.len()).sum();
+        let own_bytes = "EVALSHA".len() + self.digest.len() + 2;
+        let mut command = redis::Cmd::with_capacity(3 + keys.len() + arguments, own_bytes + key_bytes + bytes);
+        command.arg("EVALSHA").arg(&self.digest).arg(keys.len());
         for key in keys {
             command.arg(*key);
         }

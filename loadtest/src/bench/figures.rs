@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::lab::{Class, Mode};
+use super::lab::{Class, Lab, Mode};
 use super::load::{self, PAYLOAD};
 use super::summary::{Figure, Goal};
 use super::{Bench, Part};
@@ -25,20 +25,29 @@ pub async fn admitted(bench: &mut Bench, class: Class) -> anyhow::Result<[Figure
     let (orders, connections) = (bench.orders(300_000), bench.connections);
     let lab = bench.open(name, class, Mode::Bulk, orders, Some(BACKLOG_HELD)).await?;
     lab.hold(true).await?;
+    let before = (lab.server_time()?, lab.processor_time()?);
     let measured = load::run(lab.load(connections)).await?;
     measured.expect(&[201], orders)?;
     let value = measured.per_second();
+    let effort = effort(lab, before, orders)?;
     let micros: u64 = lab.redis.command_micros().await?.iter().map(|(_, micros)| micros).sum();
     lab.hold(false).await?;
     lab.delivered().await?;
     lab.exact().await?;
-    let detail = format!("{orders} orders, {}", quantiles(&measured));
+    let detail = format!("{orders} orders, {}; {effort}", quantiles(&measured));
     let redis = micros as f64 / orders as f64;
     let redis_detail = format!("of it nothing for ends and the drain; {connections} clients");
     Ok([
         Figure::new(name, value, "orders/s", Goal::OfFloor(goal), detail),
         Figure::new(format!("{name}_redis_time"), redis, "µs", Goal::None, redis_detail),
     ])
+}
+
+/// Processor time an order since `before` (that of the server, and of server and Redis together).
+fn effort(lab: &Lab, before: (Duration, Duration), orders: u64) -> anyhow::Result<String> {
+    let each = |spent: Duration| spent.as_secs_f64() * 1e6 / orders as f64;
+    let (server, both) = (each(lab.server_time()? - before.0), each(lab.processor_time()? - before.1));
+    Ok(format!("processor time an order: server {server:.1} µs, Redis {:.1} µs", both - server))
 }
 
 /// Orders a second from the first request until the order service has the last order.
@@ -57,6 +66,7 @@ pub async fn delivered(bench: &mut Bench, class: Class, mode: Mode) -> anyhow::R
     };
     let connections = bench.connections;
     let lab = bench.open(&name, class, mode, orders, Some(BACKLOG_HELD)).await?;
+    let before = (lab.server_time()?, lab.processor_time()?);
     let began = Instant::now();
     let measured = load::run(lab.load(connections)).await?;
     measured.expect(&[201], orders)?;
@@ -64,9 +74,12 @@ pub async fn delivered(bench: &mut Bench, class: Class, mode: Mode) -> anyhow::R
     let value = orders as f64 / began.elapsed().as_secs_f64();
     lab.drained().await?;
     let drained = orders as f64 / began.elapsed().as_secs_f64();
+    let effort = effort(lab, before, orders)?;
     let per_call = lab.exact().await?;
-    let detail =
-        format!("{orders} orders, {per_call:.1} a call, {}; in the records {drained:.0}/s", quantiles(&measured));
+    let detail = format!(
+        "{orders} orders, {per_call:.1} a call, {}; in the records {drained:.0}/s; {effort}",
+        quantiles(&measured)
+    );
     Ok(Figure::new(name, value, "orders/s", goal, detail))
 }
 
