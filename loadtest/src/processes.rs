@@ -93,14 +93,14 @@ impl Process {
         }
     }
 
-    /// Processor time of the process so far, its own and the kernel's for it; in steps of 10 ms.
+    /// Processor time of the process so far.
     pub fn processor_time(&self) -> anyhow::Result<Duration> {
-        let text = self.of_proc("stat")?;
-        // The name, in brackets, may hold spaces; user and system time are the 12th and 13th field behind it.
-        let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok());
-        let (user, system) = ticks(11).zip(ticks(12)).context("/proc/PID/stat without times")?;
-        Ok(Duration::from_millis((user + system) * 10)) // USER_HZ is 100 on every Linux that there is
+        self.clock()?.spent()
+    }
+
+    /// Says what the process has spent, as long as it runs.
+    pub fn clock(&self) -> anyhow::Result<Clock> {
+        Ok(Clock { pid: self.child.id().with_context(|| format!("{} has ended", self.name))? })
     }
 
     /// Its memory that is really there.
@@ -153,6 +153,25 @@ impl Process {
         // 15: a program without a handler for SIGTERM ends by it, and that is well.
         anyhow::ensure!(status.success() || status.signal() == Some(15), self.failure(&format!("ended with {status}")));
         Ok(())
+    }
+}
+
+/// The processor time of a process.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    pid: u32,
+}
+
+impl Clock {
+    /// Its own time so far and the kernel's for it; in steps of 10 ms.
+    pub fn spent(&self) -> anyhow::Result<Duration> {
+        let path = format!("/proc/{}/stat", self.pid);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        // The name, in brackets, may hold spaces; user and system time are the 12th and 13th field behind it.
+        let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok());
+        let (user, system) = ticks(11).zip(ticks(12)).context("/proc/PID/stat without times")?;
+        Ok(Duration::from_millis((user + system) * 10)) // USER_HZ is 100 on every Linux that there is
     }
 }
 

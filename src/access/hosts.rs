@@ -63,10 +63,14 @@ mod tests {
     #[test]
     fn an_address_and_localhost_are_nobodys_to_give_away() {
         let hosts = Hosts::new(Openness::ThisMachine, false, None);
-        for host in ["127.0.0.1", "127.0.0.1:36789", "10.0.0.1:1", "[::1]:36789", "localhost", "LocalHost.:1", "a.localhost"] {
+        for host in
+            ["127.0.0.1", "127.0.0.1:36789", "10.0.0.1:1", "[::1]:36789", "localhost", "LocalHost.:1", "a.localhost"]
+        {
             assert!(hosts.allow(Some(host.as_bytes())), "{host}");
         }
-        for host in ["evil.example", "evil.example:36789", "localhost.evil.example", "127.0.0.1.evil.example", "", "\u{e4}"] {
+        for host in
+            ["evil.example", "evil.example:36789", "localhost.evil.example", "127.0.0.1.evil.example", "", "\u{e4}"]
+        {
             assert!(!hosts.allow(Some(host.as_bytes())), "{host}");
         }
         assert!(!hosts.allow(Some(b"\xff")) && hosts.allow(None));
@@ -84,6 +88,9 @@ mod tests {
         assert!(allow(Openness::Everybody, None, "other.example"), "the names of a network are not known here");
         assert!(!allow(Openness::Everybody, named, "other.example"));
         assert!(allow(Openness::Tokens, named, "other.example"), "a name opens nothing where a token is asked for");
-        assert!(Hosts::new(Openness::ThisMachine, true, named).allow(Some(b"other.example")), "its certificate is another's");
+        assert!(
+            Hosts::new(Openness::ThisMachine, true, named).allow(Some(b"other.example")),
+            "its certificate is another's"
+        );
     }
 }

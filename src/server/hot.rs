@@ -51,7 +51,9 @@ pub async fn serve(stream: Stream, doors: &Doors, stopping: watch::Receiver<bool
     let mut connection = Connection { stream, buffer, stop, slow, since, served: false, patience, idle };
     loop {
         match look(&connection.buffer, doors.app.settings.body_bytes_max) {
-            Next::Order(request) if !connection.may_ask(&request, &doors.app.hosts) => return Some(connection.rewound()),
+            Next::Order(request) if !connection.may_ask(&request, &doors.app.hosts) => {
+                return Some(connection.rewound());
+            }
             // The dashboard's cookie is looked at there, and who else has one pays no more than a slower way.
             Next::Order(request) if request.cookie && doors.app.guard.is_on() => return Some(connection.rewound()),
             Next::Order(request) => {

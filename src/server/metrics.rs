@@ -16,7 +16,10 @@ pub fn describe() {
         "rushline_orders_refused_from_memory_total",
         "Of those, the ones that this node answered without asking Redis about stock, limit or window."
     );
-    describe_counter!("rushline_denied_total", "Requests that came without a token that may, or by a name that may not, by reason.");
+    describe_counter!(
+        "rushline_denied_total",
+        "Requests that came without a token that may, or by a name that may not, by reason."
+    );
     describe_counter!("rushline_delivery_retries_total", "Calls to order endpoints that did not end an order.");
     describe_counter!("rushline_reservations_ended_total", "Reservations that ended, by how.");
     describe_counter!("rushline_reservation_ends_told_total", "Ends that order services have heard of, by how.");

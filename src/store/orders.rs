@@ -453,7 +453,8 @@ fn admit_command(keys: &Keys, node: &str, batch: &[Prepared], wait: Wait, term: 
     }
     let keys: [&str; 7] =
         [&keys.sale, &keys.stock, &keys.requests, &keys.buyers, &keys.intake, &keys.outcome, &keys.limits];
-    let buyers: usize = batch.iter().map(|request| request.key_digest().len() + request.order.buyer.as_str().len()).sum();
+    let buyers: usize =
+        batch.iter().map(|request| request.key_digest().len() + request.order.buyer.as_str().len()).sum();
     let bytes = items.len() + bodies.len() + frames.len() + sizes.len() + buyers + OTHER_BYTES;
     let arguments = 2 * batch.len() + skus.len() + OTHER_ARGUMENTS;
     let mut command = scripts::order_admit.call_with_room(&keys, arguments, bytes);

@@ -4,6 +4,7 @@
 //! during the run then changes both. Only ratios and Redis's own counts are compared with goals.
 
 mod figures;
+mod floor;
 mod lab;
 mod load;
 mod observability;
@@ -20,10 +21,9 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::http::Api;
 use crate::processes::{Process, fresh_directory, sibling};
+use floor::Floor;
 use lab::{Class, Lab, Mode, Plan};
-use load::Load;
 pub use load::{PAYLOAD, Template};
 use summary::{Figure, Summary};
 use transactions::Kind;
@@ -69,7 +69,7 @@ pub struct Bench {
     rushline: PathBuf,
     pub connections: usize,
     pub sustained_orders: u64,
-    floor: Api,
+    floor: Floor,
     floors: Vec<f64>,
     /// The figure being measured; kept here so that it is closed whatever happens.
     lab: Option<Lab>,
@@ -166,18 +166,7 @@ impl Bench {
 
     /// Requests a second of the bare server, once more.
     async fn measure_floor(&mut self) -> anyhow::Result<()> {
-        let orders = self.orders(FLOOR_REQUESTS);
-        let load = Load {
-            address: self.floor.address,
-            template: Template::order("floor"),
-            connections: self.connections,
-            first: 0,
-            orders,
-            rate: None,
-        };
-        let measured = load::run(load).await?;
-        measured.expect(&[200], orders)?;
-        self.floors.push(measured.per_second());
+        self.floors.push(self.floor.measure().await?.per_second);
         Ok(())
     }
 
@@ -326,12 +315,18 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let ours = sibling("rushline-loadtest")?;
     let log = settings.directory.join("floor-server.log");
     let (floor_server, address) = Process::start_listening("floor server", &ours, &["floor-server"], &log).await?;
+    let floor = Floor {
+        address,
+        clock: floor_server.clock()?,
+        connections: settings.connections,
+        requests: if settings.quick { FLOOR_REQUESTS / QUICK } else { FLOOR_REQUESTS },
+    };
     let mut bench = Bench {
         connections: settings.connections,
         sustained_orders: if settings.quick { settings.orders / QUICK } else { settings.orders },
         settings,
         rushline,
-        floor: Api { address },
+        floor,
         floors: Vec::new(),
         lab: None,
         redis_version: "unknown".into(),

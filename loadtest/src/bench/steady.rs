@@ -1,6 +1,7 @@
 //! Does an order cost the same whatever else there is? And what does the server take: to start, to hold what is in flight.
 //!
-//! The measure is processor time of server and Redis per order, drain included: it is steadier than the clock.
+//! The measure is processor time of server and Redis per order, drain included, against that of the bare server for a request
+//! just before and after: it is steadier than the clock, and than the machine.
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 
 use super::Bench;
+use super::floor::Floor;
 use super::lab::{Class, Lab, Mode};
 use super::load::{self, Load, Template};
 use super::summary::{Figure, Goal};
@@ -52,21 +54,21 @@ pub async fn resident_memory(bench: &mut Bench) -> anyhow::Result<Figure> {
 
 /// What an order costs in a large sale against the first of it, among many SKUs, and beside many other sales.
 pub async fn flatness(bench: &mut Bench) -> anyhow::Result<[Figure; 3]> {
-    let (orders, connections) = (bench.sustained_orders, bench.connections);
+    let orders = bench.sustained_orders;
     let counted = (orders / 10).max(SMALL);
     ensure!(orders >= SMALL + 2 * counted, "for flatness at least {} orders are needed", SMALL + 2 * counted);
 
     let mut sale = Growing::open(bench, "flat_orders", orders, 1).await?;
-    sale.cost_of(SMALL, connections).await?;
-    let first = sale.cost_of(counted, connections).await?;
-    sale.cost_of(orders - SMALL - 2 * counted, connections).await?;
-    let last = sale.cost_of(counted, connections).await?;
+    sale.sell(SMALL).await?;
+    let first = sale.cost_of(counted).await?;
+    sale.sell(orders - SMALL - 2 * counted).await?;
+    let last = sale.cost_of(counted).await?;
     sale.lab.exact().await?;
     bench.close().await?;
 
     let mut sale = Growing::open(bench, "flat_skus", SMALL + counted, SKUS).await?;
-    sale.cost_of(SMALL, connections).await?;
-    let skus = sale.cost_of(counted, connections).await?;
+    sale.sell(SMALL).await?;
+    let skus = sale.cost_of(counted).await?;
     sale.lab.exact().await?;
     bench.close().await?;
 
@@ -76,13 +78,22 @@ pub async fn flatness(bench: &mut Bench) -> anyhow::Result<[Figure; 3]> {
         let body = json!({"sale": name, "items": [{"sku": "other", "units": 1}], "durability": "memory", "order_endpoint": endpoint});
         sale.lab.server.expect("POST", "/v1/sales", Some(&body)).await?;
     }
-    sale.cost_of(SMALL, connections).await?;
-    let sales = sale.cost_of(counted, connections).await?;
+    sale.sell(SMALL).await?;
+    let sales = sale.cost_of(counted).await?;
     sale.lab.exact().await?;
 
-    let against = |name: &str, cost: f64, what: String| {
-        let detail = format!("{what}: {cost:.1} µs an order of server and Redis, against {first:.1}");
-        Figure::new(name, (cost / first - 1.0) * 100.0, "%", Goal::Within(10.0), detail)
+    let against = |name: &str, cost: Cost, what: String| {
+        let change = |now: f64, then: f64| (now / then - 1.0) * 100.0;
+        let detail = format!(
+            "{what}: {:.2} times a request of the bare server beside it, against {:.2}; {:.1} µs an order of server and Redis against {:.1}, the bare server {:.1} and {:.1}",
+            cost.ratio(),
+            first.ratio(),
+            cost.micros,
+            first.micros,
+            cost.floor_micros,
+            first.floor_micros,
+        );
+        Figure::new(name, change(cost.ratio(), first.ratio()), "%", Goal::Within(10.0), detail)
     };
     Ok([
         against("flat_orders", last, format!("the last {counted} of {orders} orders")),
@@ -91,9 +102,24 @@ pub async fn flatness(bench: &mut Bench) -> anyhow::Result<[Figure; 3]> {
     ])
 }
 
+/// Processor time of an order, and of a request of the bare server just before and after: machines that many share change
+/// their speed within minutes.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    micros: f64,
+    floor_micros: f64,
+}
+
+impl Cost {
+    fn ratio(self) -> f64 {
+        self.micros / self.floor_micros
+    }
+}
+
 /// A sale that gets its orders in parts.
 struct Growing<'a> {
     lab: &'a mut Lab,
+    floor: Floor,
     template: Template,
     all: u64,
     sent: u64,
@@ -101,25 +127,36 @@ struct Growing<'a> {
 
 impl<'a> Growing<'a> {
     async fn open(bench: &'a mut Bench, name: &str, orders: u64, skus: u64) -> anyhow::Result<Self> {
+        let floor = bench.floor.clone();
         let lab = bench.open_with(name, Class::Memory, Mode::Bulk, orders, None, skus).await?;
         let template = Template::order_over(&lab.sale, skus);
-        Ok(Self { lab, template, all: orders, sent: 0 })
+        Ok(Self { lab, floor, template, all: orders, sent: 0 })
     }
 
-    /// Microseconds of processor time of server and Redis for each of the next orders, until they are in the records.
-    async fn cost_of(&mut self, orders: u64, connections: usize) -> anyhow::Result<f64> {
+    /// The next orders, until they are in the records.
+    async fn sell(&mut self, orders: u64) -> anyhow::Result<()> {
         if orders == 0 {
-            return Ok(0.0);
+            return Ok(());
         }
-        let before = self.lab.processor_time()?;
-        let load = Load { first: self.sent, orders, ..self.lab.load_of(self.template.clone(), connections) };
+        let load = Load { first: self.sent, orders, ..self.lab.load_of(self.template.clone(), self.floor.connections) };
         load::run(load).await?.expect(&[201], orders)?;
         self.sent += orders;
+        ensure!(self.sent <= self.all, "the sale has no stock for so many");
         self.lab.orders = self.sent;
         self.lab.delivered().await?;
-        self.lab.drained().await?;
+        self.lab.drained().await
+    }
+
+    /// What each of the next orders costs, until they are in the records: processor time of server and Redis.
+    async fn cost_of(&mut self, orders: u64) -> anyhow::Result<Cost> {
+        let floor_before = self.floor.measure().await?;
+        let before = self.lab.processor_time()?;
+        self.sell(orders).await?;
         let spent: Duration = self.lab.processor_time()?.checked_sub(before).context("processor time ran backwards")?;
-        ensure!(self.sent <= self.all, "the sale has no stock for so many");
-        Ok(spent.as_secs_f64() * 1e6 / orders as f64)
+        let floor_after = self.floor.measure().await?;
+        Ok(Cost {
+            micros: spent.as_secs_f64() * 1e6 / orders as f64,
+            floor_micros: (floor_before.micros + floor_after.micros) / 2.0,
+        })
     }
 }

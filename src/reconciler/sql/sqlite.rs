@@ -9,7 +9,9 @@ use super::transactions::SQLITE_TABLE;
 use super::{CONNECT_WAIT_MAX, Migrations, address, insert, pool_options};
 use crate::domain::order::Status;
 use crate::reconciler::sink::Error;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous,
+};
 use sqlx::{Arguments, ConnectOptions, Connection};
 use std::path::Path;
 use std::str::FromStr;
