@@ -6,7 +6,8 @@
 
 /// Every point, in the order an order passes them. The crash tests kill the server at each of them.
 /// Those of global transactions are [`TRANS_POINTS`] and [`TRANS_DRAIN_POINTS`].
-pub const POINTS: [&str; 9] = [
+pub const POINTS: [&str; 10] = [
+    "admit.gathered",
     "admit.before_script",
     "admit.after_script",
     "delivery.before_call",

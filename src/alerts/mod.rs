@@ -10,6 +10,7 @@
 mod tell;
 mod watch;
 
+use crate::outside;
 use crate::store::redis::Redis;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -54,6 +55,7 @@ impl Kind {
     }
 }
 
+#[derive(Clone)]
 pub struct Settings {
     pub url: Option<String>,
     /// What signs; a secret in the form of Standard Webhooks.
@@ -88,7 +90,7 @@ struct Known {
 /// Has alerts told from now on.
 pub fn start(redis: Arc<Redis>, settings: Settings) {
     let alerts = ALERTS.get_or_init(|| Alerts { open: Mutex::default(), changed: Notify::new() });
-    tokio::spawn(tell::run(alerts, redis, settings));
+    outside::chore((redis, settings), move |(redis, settings)| tell::run(alerts, redis, settings));
 }
 
 /// Something is wrong with `subject`. Said again while it goes on, it is one alert. `text` is for people.

@@ -135,7 +135,7 @@ impl Admission {
 }
 
 fn stopped() -> store::Error {
-    store::Error::NoAnswer("this node is stopping".into())
+    store::Error::NoAnswer("this node is stopping, or met a bug (its log has it)".into())
 }
 
 struct Batcher {
@@ -150,9 +150,14 @@ struct Batcher {
 }
 
 impl Batcher {
+    /// Until nobody has the other end of the queue. A panic is a bug, and the end of those that were gathered just then.
     async fn run(self, mut queue: mpsc::Receiver<Waiting>) {
-        let batcher = Arc::new(self);
-        let in_flight = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
+        let (batcher, in_flight) = (Arc::new(self), Arc::new(Semaphore::new(BATCHES_IN_FLIGHT)));
+        while AssertUnwindSafe(batcher.clone().gather(&in_flight, &mut queue)).catch_unwind().await.is_err() {}
+    }
+
+    async fn gather(self: Arc<Self>, in_flight: &Arc<Semaphore>, queue: &mut mpsc::Receiver<Waiting>) {
+        let batcher = self;
         let turn = async || in_flight.clone().acquire_owned().await.expect("this semaphore is never closed");
         let mut gathered = Vec::with_capacity(batcher.sale.limits.batch_max);
         loop {
@@ -161,7 +166,8 @@ impl Batcher {
             if queue.recv_many(&mut gathered, batcher.sale.limits.batch_max).await == 0 {
                 return;
             }
-            gather_more(&mut queue, &mut gathered).await;
+            gather_more(queue, &mut gathered).await;
+            crash::point("admit.gathered");
             while !gathered.is_empty() {
                 let length = batch_length(&gathered);
                 let (requests, callers): (Vec<_>, Vec<_>) = gathered

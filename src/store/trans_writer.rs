@@ -9,9 +9,11 @@ use super::trans::{Created, Due, Saved};
 use super::trans_form::record_of;
 use super::{Error, keys, scripts};
 use crate::domain::trans::{Global, GlobalStatus, TransType};
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use redis::{Cmd, Value};
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -118,8 +120,13 @@ fn unexpected(script: &'static str, reply: impl std::fmt::Debug) -> Error {
     Error::Unexpected { what: script, reply: format!("{reply:?}") }
 }
 
+/// Until nobody has the other end of the queue. A panic is a bug, and the end of the writes that were gathered just then.
 async fn run(redis: Arc<Redis>, mut queue: mpsc::Receiver<Write>) {
     let in_flight = Arc::new(Semaphore::new(ROUNDS_IN_FLIGHT));
+    while AssertUnwindSafe(gather(&redis, &in_flight, &mut queue)).catch_unwind().await.is_err() {}
+}
+
+async fn gather(redis: &Arc<Redis>, in_flight: &Arc<Semaphore>, queue: &mut mpsc::Receiver<Write>) {
     let mut gathered = Vec::with_capacity(BATCH_MAX);
     loop {
         // First a turn, then the writes: what comes while all turns are taken makes the next batch larger.
@@ -127,7 +134,7 @@ async fn run(redis: Arc<Redis>, mut queue: mpsc::Receiver<Write>) {
         if queue.recv_many(&mut gathered, BATCH_MAX).await == 0 {
             return;
         }
-        gather_more(&mut queue, &mut gathered).await;
+        gather_more(queue, &mut gathered).await;
         let mut batches: BTreeMap<(u16, bool), Vec<Write>> = BTreeMap::new();
         for write in gathered.drain(..) {
             batches.entry((write.partition, matches!(write.kind, Kind::Create))).or_default().push(write);

@@ -5,9 +5,11 @@ use super::trace::{self, Data, Queued, Tracer};
 use crate::config::OtlpProtocol;
 use crate::fault::{Class, Fault};
 use crate::http1::{self, Address, Connection, Failed, Request};
+use futures_util::FutureExt;
 use http::HeaderMap;
 use http::uri::PathAndQuery;
 use prost::Message;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -64,7 +66,12 @@ pub async fn flush(within: Duration) {
     }
 }
 
+/// Until nobody records any more. A panic is a bug, and the end of the spans that were in hand.
 async fn run(mut queued: mpsc::Receiver<Queued>, mut collector: Collector, instance: String) {
+    while AssertUnwindSafe(export_all(&mut queued, &mut collector, &instance)).catch_unwind().await.is_err() {}
+}
+
+async fn export_all(queued: &mut mpsc::Receiver<Queued>, collector: &mut Collector, instance: &str) {
     let mut well = true;
     while let Some(first) = queued.recv().await {
         let (mut spans, mut flushed) = (Vec::new(), Vec::new());
@@ -81,7 +88,7 @@ async fn run(mut queued: mpsc::Receiver<Queued>, mut collector: Collector, insta
             next = tokio::time::timeout_at(by, queued.recv()).await.ok().flatten();
         }
         if !spans.is_empty() {
-            let sent = export(&mut collector, &instance, spans).await;
+            let sent = export(collector, instance, spans).await;
             if let Err(error) = &sent
                 && well
             {

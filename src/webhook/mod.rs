@@ -11,6 +11,7 @@ mod signature;
 use crate::domain::ids::EntryId;
 use crate::domain::order::Record;
 use crate::domain::retry::backoff;
+use crate::outside;
 use crate::sale::Part;
 use crate::sale::node::Node;
 use crate::store;
@@ -61,7 +62,8 @@ pub async fn run(node: Arc<Node>, settings: Settings) {
             }
             for part in open.parts() {
                 if working.insert(part.keys.hooks.clone()) {
-                    tokio::spawn(Worker::new(node.clone(), part.clone(), settings.clone()).run());
+                    let with = (node.clone(), part.clone(), settings.clone());
+                    outside::chore(with, |(node, part, settings)| Worker::new(node, part, settings).run());
                 }
             }
         }
