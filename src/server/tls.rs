@@ -10,8 +10,11 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -52,7 +55,7 @@ impl Tls {
     /// Shakes hands, for so long.
     pub async fn accept(&self, stream: TcpStream, patience: Duration) -> io::Result<Stream> {
         let acceptor = TlsAcceptor::from(self.config.load_full());
-        match tokio::time::timeout(patience, acceptor.accept(stream)).await {
+        match tokio::time::timeout(patience, acceptor.accept(Pieces(stream))).await {
             Ok(stream) => stream.map(|stream| Stream::Tls(Box::new(stream))),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
@@ -101,14 +104,53 @@ fn unusable(setting: &str, path: &Path, why: &dyn std::fmt::Display) -> String {
 }
 
 /// A connection of a client.
-pub type Stream = dial::Stream<TlsStream<TcpStream>>;
+pub type Stream = dial::Stream<TlsStream<Pieces>>;
 
 impl Stream {
     /// What it runs on.
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => &stream.get_ref().0.0,
         }
+    }
+}
+
+/// TCP below TLS. rustls hands on a list of records, mostly of one: the kernel takes one piece at less cost than a list of
+/// one, by a thirtieth of all that a small answer costs.
+pub struct Pieces(TcpStream);
+
+impl AsyncRead for Pieces {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Pieces {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match pieces {
+            [one] => Pin::new(&mut self.0).poll_write(cx, one),
+            _ => Pin::new(&mut self.0).poll_write_vectored(cx, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
