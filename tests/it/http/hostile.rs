@@ -38,7 +38,7 @@ pub async fn get_text(base: &str, path: &str) -> (u16, String) {
 
 fn post(path: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
-    format!("POST {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}")
+    format!("POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}")
         .into_bytes()
 }
 
@@ -66,7 +66,7 @@ async fn what_is_no_json_is_refused() {
         }
     }
     let broken =
-        b"POST /v1/sales/s/orders HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 4\r\n\r\n\"\xff\xfe\"";
+        b"POST /v1/sales/s/orders HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 4\r\n\r\n\"\xff\xfe\"";
     assert_eq!(status(&raw(&base, broken).await), 400, "not UTF-8");
     // Field names twice: which one should count?
     let twice = r#"{"buyer":"u1","buyer":"u2","items":[{"sku":"sku-1","quantity":1}]}"#;
@@ -93,11 +93,11 @@ async fn a_body_of_a_megabyte_is_too_large() {
     }
     let base = stage.app.http().base().to_owned();
     let announced =
-        b"POST /v1/sales/s/orders HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 99999999\r\n\r\n{";
+        b"POST /v1/sales/s/orders HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 99999999\r\n\r\n{";
     let answer = raw(&base, announced).await;
     assert_eq!(status(&answer), 413, "it is enough to announce it: {answer}");
     let mut chunked =
-        b"POST /v1/sales/s/orders HTTP/1.1\r\nhost: h\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"POST /v1/sales/s/orders HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
             .to_vec();
     for _ in 0..32 {
         chunked.extend_from_slice(b"1000\r\n");
@@ -128,7 +128,7 @@ async fn floods_of_headers_are_refused() {
         let answer = raw(&base, &post("/v1/sales/s/orders", &headers, &body)).await;
         assert!([0, 400, 431].contains(&status(&answer)), "{}", &answer[..answer.len().min(300)]);
     }
-    let long = raw(&base, format!("GET /{} HTTP/1.1\r\nhost: h\r\n\r\n", "x".repeat(100_000)).as_bytes()).await;
+    let long = raw(&base, format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(100_000)).as_bytes()).await;
     assert!([0, 400, 404, 414, 431].contains(&status(&long)), "{}", &long[..long.len().min(300)]);
     for words in
         ["\x16\x03\x01", "GET / HTTP/9.9\r\n\r\n", "G\u{0}T / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nxx\r\n\r\n"]
@@ -147,7 +147,7 @@ async fn a_body_that_does_not_come_is_waited_for_a_bounded_time() {
     stage.sale("s", 99, json!({})).await;
     let base = stage.app.http().base().to_owned();
     for half in ["", "{\"buyer\":"] {
-        let head = "POST /v1/sales/s/orders HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 99\r\n\r\n";
+        let head = "POST /v1/sales/s/orders HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 99\r\n\r\n";
         let answer = raw(&base, format!("{head}{half}").as_bytes()).await;
         assert_eq!(status(&answer), 408, "{answer}");
         assert!(answer.contains("body_too_slow"), "{answer}");

@@ -1,19 +1,19 @@
-//! The decoders of fuzz/, here on their seeds and on spoilt copies of them. `make fuzz` searches further, led by what it has
-//! covered, which takes a build of its own and minutes.
+//! The decoders of fuzz/, here on their seeds, on the inputs that fuzzing has kept, and on spoilt copies of both: as long as
+//! RUSHLINE_FUZZ_SECONDS says, 30 s each in `make test`. `make fuzz` searches further, led by what it has covered, which takes
+//! a build of its own and minutes.
 
 #[path = "../../../fuzz/src/lib.rs"]
 mod fuzz;
 
-use crate::support::hazard::is_long_run;
-use fuzz::{DECODERS, Decoder};
+use fuzz::DECODERS;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Spoilt copies of each seed: some seconds in all.
-const COPIES: u64 = 400;
-/// And for so long each decoder, where the long run is asked for.
-const LONG: Duration = Duration::from_secs(60);
+/// Spoilt copies of each input that are tried however short the time is: a second or two in all.
+const COPIES: u64 = 8;
+/// How long each decoder is tried, in seconds; once through if it is not said.
+const SECONDS: &str = "RUSHLINE_FUZZ_SECONDS";
 /// What means something in one of the forms.
 const MARKS: [&[u8]; 16] = [
     b"\r\n",
@@ -38,11 +38,19 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
-fn seeds(name: &str) -> Vec<(PathBuf, Vec<u8>)> {
+/// What is written by hand, and what fuzzing has found to reach all that it has reached (fuzz/kept.py).
+fn inputs(name: &str) -> Vec<Vec<u8>> {
     let entries = std::fs::read_dir(root().join("seeds").join(name)).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    assert!(paths.len() >= 3, "{name}: too few seeds to mean anything");
     paths.sort();
-    paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    let kept = std::fs::read_to_string(root().join("kept").join(format!("{name}.hex"))).unwrap();
+    paths.into_iter().map(|path| std::fs::read(path).unwrap()).chain(kept.lines().map(bytes)).collect()
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    assert!(hex.len().is_multiple_of(2), "half a byte: {hex}");
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
 fn spoilt(seed: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
@@ -64,39 +72,58 @@ fn spoilt(seed: &[u8], random: &mut fastrand::Rng) -> Vec<u8> {
     bytes
 }
 
-fn check((name, decode): Decoder) {
-    let seeds = seeds(name);
-    assert!(seeds.len() >= 3, "{name}: too few seeds to mean anything");
-    let (begun, mut count) = (Instant::now(), 0_u64);
+/// Tries a decoder of the list.
+fn check(name: &str) {
+    let (_, decode) = DECODERS.into_iter().find(|(of, _)| *of == name).expect("it is in the list");
+    let seconds = std::env::var(SECONDS).map_or(0, |text| text.parse().expect(SECONDS));
+    let (begun, inputs) = (Instant::now(), inputs(name));
     let mut random = fastrand::Rng::with_seed(7);
-    while count == 0 || is_long_run() && begun.elapsed() < LONG {
-        count += round(name, decode, &seeds, &mut random);
-    }
+    let mut count = 0_u64;
+    let mut one = |bytes: &[u8]| {
+        count += 1;
+        let panicked = std::panic::catch_unwind(|| decode(bytes)).is_err();
+        assert!(!panicked, "{name} is broken by {:?}", bytes.escape_ascii().to_string());
+    };
+    inputs.iter().for_each(|input| one(input));
+    while {
+        for input in &inputs {
+            (0..COPIES).for_each(|_| one(&spoilt(input, &mut random)));
+        }
+        begun.elapsed() < Duration::from_secs(seconds)
+    } {}
     println!("{name}: {count} inputs in {:?}, none broke it", begun.elapsed());
 }
 
-/// Every seed and spoilt copies of it; how many.
-fn round(name: &str, decode: fn(&[u8]), seeds: &[(PathBuf, Vec<u8>)], random: &mut fastrand::Rng) -> u64 {
-    for (path, seed) in seeds {
-        decode(seed);
-        for n in 0..COPIES {
-            let bytes = spoilt(seed, random);
-            let panicked = std::panic::catch_unwind(|| decode(&bytes)).is_err();
-            assert!(
-                !panicked,
-                "{name}: copy {n} of {} broke it: {:?}",
-                path.display(),
-                bytes.escape_ascii().to_string()
-            );
-        }
-    }
-    seeds.len() as u64 * (COPIES + 1)
+/// A test for each, so that they share the processors with others.
+macro_rules! none_breaks {
+    ($($name:ident),*) => {
+        const TRIED: [&str; DECODERS.len()] = [$(stringify!($name)),*];
+        $(#[test]
+        fn $name() {
+            check(stringify!($name));
+        })*
+    };
 }
 
-#[test]
-fn no_decoder_breaks_on_what_looks_almost_good() {
-    for decoder in DECODERS {
-        check(decoder);
+mod no_decoder_breaks_on_what_looks_almost_good {
+    use super::*;
+
+    none_breaks!(
+        order_body,
+        dtm_request,
+        grpc_message,
+        stored_form,
+        order_frame,
+        order_head,
+        http_answer,
+        address,
+        branch_result,
+        config_file
+    );
+
+    #[test]
+    fn all_are_tried() {
+        assert_eq!(TRIED, DECODERS.map(|(name, _)| name));
     }
 }
 
@@ -111,6 +138,7 @@ fn every_decoder_has_a_target_and_seeds() {
     };
     assert_eq!(listed("targets"), named);
     assert_eq!(listed("seeds"), named);
+    assert_eq!(listed("kept"), named);
     for name in named {
         let target = std::fs::read_to_string(root().join(format!("targets/{name}.rs"))).unwrap();
         assert!(target.contains(&format!("rushline_fuzz::{name}(bytes)")), "{name}");

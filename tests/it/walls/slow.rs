@@ -33,7 +33,7 @@ fn kinds() -> Vec<Kind> {
         drips: drips.into(),
     };
     let posted = |path: &str| {
-        format!("POST {path} HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n")
+        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n")
     };
     let long = format!("x-slow: {}", "x".repeat(4_000));
     vec![
@@ -42,9 +42,9 @@ fn kinds() -> Vec<Kind> {
         kind("half a preface", false, &PREFACE[..10], ""),
         kind("half a preface, to gRPC", true, &PREFACE[..10], ""),
         kind("a preface, and no more", true, PREFACE, ""),
-        kind("half an order's head", false, "POST /v1/sales/s/orders HTTP/1.1\r\nhost: h\r\n", ""),
-        kind("an order's head in drops", false, "POST /v1/sales/s/orders HTTP/1.1\r\nhost: h\r\n", &long),
-        kind("a head in drops", false, "GET /v1/sales HTTP/1.1\r\nhost: h\r\n", &long),
+        kind("half an order's head", false, "POST /v1/sales/s/orders HTTP/1.1\r\nhost: localhost\r\n", ""),
+        kind("an order's head in drops", false, "POST /v1/sales/s/orders HTTP/1.1\r\nhost: localhost\r\n", &long),
+        kind("a head in drops", false, "GET /v1/sales HTTP/1.1\r\nhost: localhost\r\n", &long),
         kind("an order in drops", false, &posted("/v1/sales/s/orders"), &long),
         kind("a sale in drops", false, &posted("/v1/sales"), &long),
         kind("a transaction in drops", false, &posted("/api/dtmsvr/submit"), &long),
@@ -127,7 +127,7 @@ async fn whoever_is_slow_is_let_go_and_in_nobodys_way() {
     for pause in [0, 1_000] {
         tokio::time::sleep(Duration::from_millis(pause)).await; // longer than the time for a head, which is the point
         let order =
-            format!("POST /v1/sales/s/orders HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            format!("POST /v1/sales/s/orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         stream.write_all(order.as_bytes()).await.unwrap();
         let mut answer = [0; 1024];
         let length = stream.read(&mut answer).await.unwrap();

@@ -153,6 +153,8 @@ async fn nothing_stays_in_redis() {
     let service = Service::start().await;
     let options = AppOptions::default().quick_trans();
     let app = App::start(options.setting("trans.remember_finished_ms", 0)).await;
+    // A node that has just begun has not said yet that it is there; that stays.
+    eventually("the node is known", SOON, || async { !keys(&app, "rl:nodes").await.is_empty() }).await;
     let empty = keys(&app, "*").await;
     let gids = finish_one_of_each(&app, &service, "none").await;
     for i in 0..300 {
