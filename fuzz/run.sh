@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs the fuzz targets, MINUTES (10) each and JOBS (2) at a time; TARGET names one of them. What is found on the way is kept
-# in fuzz/corpus, what breaks a target in fuzz/artifacts; both stay out of git. Seeds are in fuzz/seeds.
+# Runs the fuzz targets, MINUTES (10) each and JOBS (2) at a time; TARGET names one of them. What is found on the way is in
+# fuzz/corpus, what breaks a target in fuzz/artifacts; both stay out of git. It begins with fuzz/seeds, written by hand, and
+# fuzz/kept, found earlier; KEEP=1 puts there what reaches all that was reached, and no more.
 set -eu
 cd -- "$(dirname -- "$0")/.."
 
@@ -17,7 +18,7 @@ seconds=$((${MINUTES:-10} * 60))
 # No sanitizer: there is no unsafe code of ours for it to watch, without it ten times as much is tried, and any compiler will do.
 fuzz_for() {
     target=$1
-    mkdir -p "fuzz/corpus/$target"
+    python3 fuzz/kept.py unpack "$target" "fuzz/corpus/$target"
     "${CARGO:-cargo}" fuzz run -s none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \
         -max_total_time="$seconds" -max_len=8192 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
         >"fuzz/corpus/$target.log" 2>&1 || echo "$target" >>fuzz/corpus/broken
@@ -44,6 +45,14 @@ for path in fuzz/targets/${TARGET:-*}.rs; do
     printf '%-14s %12s runs, %6s places reached, %s inputs kept\n' "$target" "${runs:-?}" "${covered:-?}" \
         "$(find "fuzz/corpus/$target" -type f | wc -l)"
 done
+if [ -n "${KEEP:-}" ]; then
+    for path in fuzz/targets/${TARGET:-*}.rs; do
+        target=$(basename "$path" .rs)
+        printf 'keeping what %s needs\n' "$target"
+        "${CARGO:-cargo}" fuzz cmin -s none "$target" "fuzz/corpus/$target" >>"fuzz/corpus/$target.log" 2>&1
+        python3 fuzz/kept.py pack "$target" "fuzz/corpus/$target"
+    done
+fi
 if [ -f fuzz/corpus/broken ]; then
     while read -r target; do
         printf '\n%s is broken:\n' "$target" >&2

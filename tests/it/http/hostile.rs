@@ -147,7 +147,8 @@ async fn a_body_that_does_not_come_is_waited_for_a_bounded_time() {
     stage.sale("s", 99, json!({})).await;
     let base = stage.app.http().base().to_owned();
     for half in ["", "{\"buyer\":"] {
-        let head = "POST /v1/sales/s/orders HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 99\r\n\r\n";
+        let head =
+            "POST /v1/sales/s/orders HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 99\r\n\r\n";
         let answer = raw(&base, format!("{head}{half}").as_bytes()).await;
         assert_eq!(status(&answer), 408, "{answer}");
         assert!(answer.contains("body_too_slow"), "{answer}");

@@ -33,7 +33,9 @@ fn kinds() -> Vec<Kind> {
         drips: drips.into(),
     };
     let posted = |path: &str| {
-        format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n")
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n"
+        )
     };
     let long = format!("x-slow: {}", "x".repeat(4_000));
     vec![
@@ -126,8 +128,10 @@ async fn whoever_is_slow_is_let_go_and_in_nobodys_way() {
     let body = json!({"buyer": "u", "items": [{"sku": "sku-1", "quantity": 1}]}).to_string();
     for pause in [0, 1_000] {
         tokio::time::sleep(Duration::from_millis(pause)).await; // longer than the time for a head, which is the point
-        let order =
-            format!("POST /v1/sales/s/orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let order = format!(
+            "POST /v1/sales/s/orders HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(order.as_bytes()).await.unwrap();
         let mut answer = [0; 1024];
         let length = stream.read(&mut answer).await.unwrap();
