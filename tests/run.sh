@@ -48,7 +48,7 @@ clean_up() {
 trap 'clean_up; exit 130' INT TERM
 
 # So long each decoder is tried on spoilt copies of what reaches all of it; `make fuzz` searches for more.
-export RUSHLINE_FUZZ_SECONDS="${RUSHLINE_FUZZ_SECONDS:-30}"
+export RUSHLINE_TEST_FUZZ_SECONDS="${RUSHLINE_TEST_FUZZ_SECONDS:-30}"
 
 set +e
 { "${CARGO:-cargo}" test --workspace --all-features --locked --no-fail-fast "$@" 2>&1; echo $? >"$scratch/status"; } |

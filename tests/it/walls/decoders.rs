@@ -1,5 +1,5 @@
 //! The decoders of fuzz/, here on their seeds, on the inputs that fuzzing has kept, and on spoilt copies of both: as long as
-//! RUSHLINE_FUZZ_SECONDS says, 30 s each in `make test`. `make fuzz` searches further, led by what it has covered, which takes
+//! RUSHLINE_TEST_FUZZ_SECONDS says, 30 s each in `make test`. `make fuzz` searches further, led by what it has covered, which takes
 //! a build of its own and minutes.
 
 #[path = "../../../fuzz/src/lib.rs"]
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Spoilt copies of each input that are tried however short the time is: a second or two in all.
 const COPIES: u64 = 8;
 /// How long each decoder is tried, in seconds; once through if it is not said.
-const SECONDS: &str = "RUSHLINE_FUZZ_SECONDS";
+const SECONDS: &str = "RUSHLINE_TEST_FUZZ_SECONDS";
 /// What means something in one of the forms.
 const MARKS: [&[u8]; 16] = [
     b"\r\n",
