@@ -15,7 +15,7 @@ help:
 	@echo 'make bench   the figures of docs/performance.md, beside the floor of this machine; ARGS=--quick tries it'
 	@echo 'make simulate whole worlds under a seeded clock (docs/simulation.md); SEEDS=10000, or CERTIFY=100000 for the model of Redis'
 	@echo 'make docs    what docs/reference/ has from the code is written anew, and the book is built in target/book'
-	@echo 'make fuzz    bytes of any kind into everything that reads; MINUTES=10 for each target, JOBS=2 at a time, TARGET=address for one, KEEP=1'
+	@echo 'make fuzz    bytes of any kind into everything that reads; MINUTES=10 for each target, JOBS=2 at a time, TARGET=address for one, KEEP=1 to keep what was found'
 	@echo 'make lint    formatting and clippy, as the tests of a change want them'
 	@echo 'make deny    licences, sources and duplicates of what is built in, as deny.toml has them'
 	@echo 'make deb     a Debian package in $(PROGRAMS)/../debian'

@@ -59,6 +59,11 @@ pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     }
 }
 
+/// Did the task end by a panic? That is a bug, and its end only: whoever asks goes on.
+pub async fn panicked(task: impl Future<Output = ()>) -> bool {
+    AssertUnwindSafe(task).catch_unwind().await.is_err()
+}
+
 /// Starts a chore that goes on for as long as the node does. A panic in it is a bug, and not the end of it: it begins anew.
 pub fn chore<T, F>(with: T, begin: impl Fn(T) -> F + Send + 'static)
 where
@@ -66,7 +71,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     spawn(async move {
-        while AssertUnwindSafe(begin(with.clone())).catch_unwind().await.is_err() {
+        while panicked(begin(with.clone())).await {
             tokio::time::sleep(AFTER_PANIC).await;
         }
     });

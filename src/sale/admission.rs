@@ -17,10 +17,8 @@ use crate::store::redis::Redis;
 use crate::store::{self, promise::Wait};
 use crate::telemetry::trace;
 use crate::zoo;
-use futures_util::FutureExt;
 use metrics::{counter, histogram};
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
@@ -153,7 +151,7 @@ impl Batcher {
     /// Until nobody has the other end of the queue. A panic is a bug, and the end of those that were gathered just then.
     async fn run(self, mut queue: mpsc::Receiver<Waiting>) {
         let (batcher, in_flight) = (Arc::new(self), Arc::new(Semaphore::new(BATCHES_IN_FLIGHT)));
-        while AssertUnwindSafe(batcher.clone().gather(&in_flight, &mut queue)).catch_unwind().await.is_err() {}
+        while outside::panicked(batcher.clone().gather(&in_flight, &mut queue)).await {}
     }
 
     async fn gather(self: Arc<Self>, in_flight: &Arc<Semaphore>, queue: &mut mpsc::Receiver<Waiting>) {
@@ -192,7 +190,7 @@ impl Batcher {
                             let lane = lane.clone();
                             // A panic is the end of this batch only.
                             let deciding = batcher.decide(lane, requests, callers, wait);
-                            let _ = AssertUnwindSafe(deciding).catch_unwind().await;
+                            outside::panicked(deciding).await;
                         }
                         Err(error) => fail(callers, &error),
                     },

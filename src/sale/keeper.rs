@@ -16,17 +16,16 @@ use crate::domain::ids::EntryId;
 use crate::domain::order::Status;
 use crate::domain::reservation::State;
 use crate::domain::retry::backoff;
+use crate::outside;
 use crate::store::lane::Lane;
 use crate::store::orders::{Address, Detail, Finish, Sums, status_of};
 use crate::store::redis::Redis;
 use crate::zoo;
-use futures_util::FutureExt;
 use metrics::counter;
 use retrying::Due;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::num::NonZeroU32;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -140,7 +139,7 @@ impl Keeper {
         mut inbox: mpsc::UnboundedReceiver<Message>,
     ) {
         let begin = || Self::new(sale.clone(), redis.clone(), node.clone(), delivery.clone(), finished.clone());
-        while AssertUnwindSafe(begin().run(&mut inbox)).catch_unwind().await.is_err() {}
+        while outside::panicked(begin().run(&mut inbox)).await {}
     }
 
     async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Message>) {

@@ -9,11 +9,10 @@ use super::trans::{Created, Due, Saved};
 use super::trans_form::record_of;
 use super::{Error, keys, scripts};
 use crate::domain::trans::{Global, GlobalStatus, TransType};
-use futures_util::FutureExt;
+use crate::outside;
 use futures_util::future::join_all;
 use redis::{Cmd, Value};
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -123,7 +122,7 @@ fn unexpected(script: &'static str, reply: impl std::fmt::Debug) -> Error {
 /// Until nobody has the other end of the queue. A panic is a bug, and the end of the writes that were gathered just then.
 async fn run(redis: Arc<Redis>, mut queue: mpsc::Receiver<Write>) {
     let in_flight = Arc::new(Semaphore::new(ROUNDS_IN_FLIGHT));
-    while AssertUnwindSafe(gather(&redis, &in_flight, &mut queue)).catch_unwind().await.is_err() {}
+    while outside::panicked(gather(&redis, &in_flight, &mut queue)).await {}
 }
 
 async fn gather(redis: &Arc<Redis>, in_flight: &Arc<Semaphore>, queue: &mut mpsc::Receiver<Write>) {

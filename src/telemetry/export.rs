@@ -5,11 +5,10 @@ use super::trace::{self, Data, Queued, Tracer};
 use crate::config::OtlpProtocol;
 use crate::fault::{Class, Fault};
 use crate::http1::{self, Address, Connection, Failed, Request};
-use futures_util::FutureExt;
+use crate::outside;
 use http::HeaderMap;
 use http::uri::PathAndQuery;
 use prost::Message;
-use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -68,7 +67,7 @@ pub async fn flush(within: Duration) {
 
 /// Until nobody records any more. A panic is a bug, and the end of the spans that were in hand.
 async fn run(mut queued: mpsc::Receiver<Queued>, mut collector: Collector, instance: String) {
-    while AssertUnwindSafe(export_all(&mut queued, &mut collector, &instance)).catch_unwind().await.is_err() {}
+    while outside::panicked(export_all(&mut queued, &mut collector, &instance)).await {}
 }
 
 async fn export_all(queued: &mut mpsc::Receiver<Queued>, collector: &mut Collector, instance: &str) {

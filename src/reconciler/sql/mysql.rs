@@ -92,17 +92,7 @@ impl MySql {
         for rows in row::statements(rows, STATEMENT_ROWS) {
             let mut query = sqlx::query(insert(INSERT, ROW, rows.len(), KEEP));
             for row in rows {
-                query = query
-                    .bind(&row.gid)
-                    .bind(row.sale())
-                    .bind(row.record.buyer.as_str())
-                    .bind(&row.items)
-                    .bind(&row.record.payload)
-                    .bind(row.record.status.as_str())
-                    .bind(row.record.reason.as_deref())
-                    .bind(row.attempts())
-                    .bind(row.admitted_ms())
-                    .bind(row.finished_ms());
+                query = row::bind_order!(query, row);
             }
             query.execute(&mut *transaction).await?;
         }

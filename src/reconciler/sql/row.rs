@@ -7,6 +7,24 @@ use crate::reconciler::sink::Error;
 /// The last millisecond of the year 9999. What lies behind does not fit MySQL's DATETIME, and must not make a write
 /// fail for ever: it is kept as this.
 pub(super) const CLOCK_MS_MAX: u64 = 253_402_300_799_999;
+/// Binds a row in the order of columns that SQLite and MySQL have: each database has a type of query of its own.
+macro_rules! bind_order {
+    ($query:expr, $row:expr) => {
+        $query
+            .bind(&$row.gid)
+            .bind($row.sale())
+            .bind($row.record.buyer.as_str())
+            .bind(&$row.items)
+            .bind(&$row.record.payload)
+            .bind($row.record.status.as_str())
+            .bind($row.record.reason.as_deref())
+            .bind($row.attempts())
+            .bind($row.admitted_ms())
+            .bind($row.finished_ms())
+    };
+}
+pub(super) use bind_order;
+
 /// What a row takes beside its texts, for the sums that keep a statement below the servers' limits.
 const ROW_BYTES: usize = 256;
 

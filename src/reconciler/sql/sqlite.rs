@@ -4,7 +4,7 @@
 //! Readers have their own and, thanks to the write-ahead log, neither wait for the writer nor make it wait.
 
 use super::returns::SQLITE_RETURNS;
-use super::row::{Row, Stored};
+use super::row::{self, Row, Stored};
 use super::transactions::SQLITE_TABLE;
 use super::{CONNECT_WAIT_MAX, Migrations, address, insert, pool_options};
 use crate::domain::order::Status;
@@ -106,15 +106,15 @@ impl Sqlite {
         let mut rest = rows;
         while !rest.is_empty() {
             let alike = alike_at_start(rest);
-            let statement = ALIKE.iter().find(|(count, _)| *count <= alike);
-            let count = statement.map(|(count, _)| *count);
-            let count = count.or_else(|| STATEMENT_ROWS.iter().copied().find(|count| *count <= rest.len()));
-            let (rows, others) = rest.split_at(count.unwrap_or(rest.len()));
-            match statement {
-                Some((_, statement)) => insert_alike(statement, rows).execute(&mut *transaction).await?,
-                None => insert_any(rows).execute(&mut *transaction).await?,
+            let (rows, query) = match ALIKE.iter().find(|(count, _)| *count <= alike) {
+                Some((count, statement)) => (*count, insert_alike(statement, &rest[..*count])),
+                None => {
+                    let rows = row::statements(rest, STATEMENT_ROWS).next().expect("one row makes a statement");
+                    (rows.len(), insert_any(rows))
+                }
             };
-            rest = others;
+            query.execute(&mut *transaction).await?;
+            rest = &rest[rows..];
         }
         transaction.commit().await
     }
@@ -143,17 +143,7 @@ type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
 fn insert_any<'q>(rows: &'q [Row<'_>]) -> Query<'q> {
     let mut query = sqlx::query(insert(INSERT, ROW, rows.len(), " ON CONFLICT (gid) DO NOTHING"));
     for row in rows {
-        query = query
-            .bind(&row.gid)
-            .bind(row.sale())
-            .bind(row.record.buyer.as_str())
-            .bind(&row.items)
-            .bind(&row.record.payload)
-            .bind(row.record.status.as_str())
-            .bind(row.record.reason.as_deref())
-            .bind(row.attempts())
-            .bind(row.admitted_ms())
-            .bind(row.finished_ms());
+        query = row::bind_order!(query, row);
     }
     query
 }

@@ -165,7 +165,7 @@ async fn who_differs_among_many_keeps_what_differs(sink: &Sink) {
     all[2800].finished_ms += 1;
     all.iter_mut().skip(3200).for_each(|record| record.items.push(item("sku-2", 1)));
     let of_another_sale = Record { items: all[3299].items.clone(), ..record("alike2", 0, 1_763_800_000_000, 0, 0) };
-    sink.write(&[all.as_slice(), &[of_another_sale.clone()]].concat()).await.unwrap();
+    sink.write(&[all.as_slice(), std::slice::from_ref(&of_another_sale)].concat()).await.unwrap();
     assert_holds_exactly(sink, "alike", all).await;
     assert_holds_exactly(sink, "alike2", vec![of_another_sale]).await;
 }
